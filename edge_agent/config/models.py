@@ -1,0 +1,237 @@
+"""The sections of the configuration, as validated models. Drivers bring the models of their devices and tags."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
+
+from edge_agent.contract import Duration, Period, Rate, Secret, Settings, Size, parse_duration, parse_size
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+"""Letters, digits, `_` and `-`, at most 64, beginning with a letter or digit; no dot, so that `device.tag` has one."""
+
+TagName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*\.[A-Za-z0-9][A-Za-z0-9_-]*$")]
+"""A tag anywhere: `device.tag`."""
+
+State = Literal["producing", "short_stop", "delay", "down", "setup", "idle", "planned_stop", "not_scheduled", "unknown"]
+MappedState = Literal["producing", "delay", "down", "setup", "idle", "planned_stop", "not_scheduled"]
+"""What a status value may be mapped to: `short_stop` and `unknown` are found, never told."""
+
+TimeOfDay = Annotated[str, StringConstraints(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")]
+"""A local time such as "06:00"."""
+
+FIXED_WINDOWS_S = {
+    "10s": 10, "15s": 15, "20s": 20, "30s": 30, "1min": 60, "2min": 120, "3min": 180, "4min": 240, "5min": 300,
+    "6min": 360, "10min": 600, "12min": 720, "15min": 900, "20min": 1200, "30min": 1800, "1h": 3600,
+}  # fmt: skip
+"""The windows of fixed length, by their names in records, in seconds: divisors of an hour."""
+CALENDAR_WINDOWS = ("shift", "day", "job")
+
+
+def _window(given: Any) -> str:
+    name = str(given).replace(" ", "")
+    if name not in FIXED_WINDOWS_S and name not in CALENDAR_WINDOWS:
+        raise ValueError(f"not a window; allowed: {', '.join([*FIXED_WINDOWS_S, *CALENDAR_WINDOWS])}")
+    return name
+
+
+Window = Annotated[str, AfterValidator(_window)]
+
+
+class AgentSettings(Settings):
+    """Who this agent is and where it stands."""
+
+    name: Name
+    """Unique among all agents of the broker: the MQTT client id, and part of every record's source."""
+    enterprise: Name
+    site: Name
+    timezone: str = "UTC"
+    """An IANA zone, for windows, shifts and production days; everything else is UTC."""
+    data: Path | None = None
+    """The folder of the store. Default: $STATE_DIRECTORY, else ./data."""
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+            raise ValueError("not an IANA time zone, such as Europe/Paris") from error
+        return name
+
+
+class BufferSettings(Settings):
+    """The local store."""
+
+    max_size: Size = parse_size("2 GB")
+    """The hard bound on disk."""
+    keep_readings: Period = parse_duration("14 d")
+    keep_records: Period = parse_duration("90 d")
+    refresh: Period = parse_duration("60 s")
+    """A reading is stored at least this often, changed or not."""
+    commit: Period = parse_duration("500 ms")
+    """Readings are committed together this often; at most this much is lost at a power cut."""
+
+
+class MqttSettings(Settings):
+    """The broker that takes the records."""
+
+    url: str
+    """mqtt://, mqtts://, ws:// or wss://, host, and the port unless it is the usual one."""
+    username: str | None = None
+    password: Secret | None = None
+    ca: Path | None = None
+    """The certificates that vouch for the broker; the system's unless given."""
+    certificate: Path | None = None
+    """The agent's own certificate; with `key`: mutual TLS."""
+    key: Secret | None = None
+    """The key of the certificate, as {file: …} or {credential: …}."""
+    version: Literal["auto", "5", "3.1.1"] = "auto"
+    """auto: MQTT 5, and 3.1.1 only where the broker refuses 5 explicitly."""
+    topic_prefix: str = Field(default="edge/v1", pattern=r"^[^+#\s/]+(/[^+#\s/]+)*$")
+
+    @field_validator("version", mode="before")
+    @classmethod
+    def _version_as_text(cls, given: Any) -> Any:
+        return str(given) if isinstance(given, int | float) and not isinstance(given, bool) else given
+
+    @field_validator("url")
+    @classmethod
+    def _url_of_a_broker(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme not in ("mqtt", "mqtts", "ws", "wss") or not parts.hostname:
+            raise ValueError("expected mqtt://host[:port], mqtts://…, ws://… or wss://…")
+        if parts.username or parts.password:
+            raise ValueError("write username and password as keys of their own, not in the URL")
+        if parts.port == 0:
+            raise ValueError("port 0 is no port")
+        return url
+
+    @model_validator(mode="after")
+    def _key_with_certificate(self) -> MqttSettings:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key belong together: give both or neither")
+        return self
+
+
+Days = Annotated[
+    str, StringConstraints(pattern=r"^(mon|tue|wed|thu|fri|sat|sun)([-,] ?(mon|tue|wed|thu|fri|sat|sun))*$")
+]
+Break = Annotated[str, StringConstraints(pattern=r"^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d$")]
+
+
+class ShiftSettings(Settings):
+    """One shift, in local time; one that ends before it begins runs over midnight."""
+
+    days: Days = "mon-sun"
+    """Such as `mon-fri` or `mon, wed, sat`: the days on which it begins."""
+    from_: TimeOfDay = Field(alias="from")
+    to: TimeOfDay
+    breaks: tuple[Break, ...] = ()
+    """Such as `["09:00-09:15"]`."""
+
+
+class CalendarSettings(Settings):
+    """Shifts, breaks, production days. Without shifts, all time is scheduled."""
+
+    production_day_starts: TimeOfDay = "00:00"
+    shifts: dict[Name, ShiftSettings] = {}
+    closed: tuple[date, ...] = ()
+    """Production days without production."""
+
+
+class StateSettings(Settings):
+    """Where a machine's state comes from: one of a status tag with a map, rules on tags, or the count."""
+
+    tag: TagName | None = None
+    map: dict[int | str | bool, MappedState] | None = None
+    when: dict[MappedState, str] | None = None
+    from_count: dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> StateSettings:
+        if (self.tag is None) != (self.map is None):
+            raise ValueError("tag and map belong together")
+        if sum(source is not None for source in (self.tag, self.when, self.from_count)) != 1:
+            raise ValueError("give exactly one of: tag with map, when, from_count")
+        return self
+
+
+class CountSettings(Settings):
+    """One count of a machine."""
+
+    tag: TagName
+    kind: Literal["counter", "pulse", "increment"] = "counter"
+    """counter: cumulative. pulse: rising edges. increment: each reading is a quantity."""
+    rollover: int | None = Field(default=None, gt=0)
+    """The value at which the counter wraps to 0, such as 65536; without it a fall is a reset."""
+    max_rate: Rate | None = None
+    """No faster than this: a greater step is held back. Default: three times the planned rate."""
+    reset: Literal["count", "drop"] = "count"
+    """After a reset the new value is the step (`count`), or nothing (`drop`)."""
+    items_per_count: int = Field(default=1, gt=0)
+
+
+class ReasonSettings(Settings):
+    """The PLC's alarm code as a reason of a stop."""
+
+    tag: TagName
+    map: dict[int | str, str]
+
+
+class ProductSettings(Settings):
+    """The product in work, and its planned run times."""
+
+    tag: TagName
+    planned_run_time_per_item: dict[str, Period] = {}
+
+
+class ProcessSettings(Settings):
+    """Statistics and limits of one tag."""
+
+    tag: TagName
+    limits: dict[str, float] = {}
+
+
+class MachineSettings(Settings):
+    """One machine: where its state and counts come from, and what is computed."""
+
+    area: Name
+    line: Name
+    state: StateSettings
+    counts: dict[Literal["produced", "good", "scrap", "rework"], CountSettings] = Field(min_length=1)
+    """Of produced, good and scrap, up to two; the third follows."""
+    planned_run_time_per_item: Period | None = None
+    short_stop: Duration = parse_duration("1 min")
+    """A stop shorter than this is a short stop."""
+    short_stop_counts_as: Literal["availability", "effectiveness"] = "availability"
+    setup_counts_as: Literal["availability_loss", "outside_planned_time"] = "availability_loss"
+    idle_counts_as: Literal["availability_loss", "outside_planned_time"] = "availability_loss"
+    planned_stop_counts_as: Literal["availability_loss", "outside_planned_time"] = "outside_planned_time"
+    when_offline: Literal["unknown", "down", "delay", "idle", "planned_stop"] = "unknown"
+    """What it means for this machine that its device went offline."""
+    settle: Duration = parse_duration("5 s")
+    """A window closes this long after its end."""
+    reason: ReasonSettings | None = None
+    product: ProductSettings | None = None
+    goal: Rate | None = None
+    summarize: tuple[Window, ...] = Field(default=("1h",), min_length=1)
+    process: dict[Name, ProcessSettings] = {}
+
+    @model_validator(mode="after")
+    def _counts_agree(self) -> MachineSettings:
+        if {"produced", "good", "scrap"} <= self.counts.keys():
+            raise ValueError("counts: of produced, good and scrap give two; the third follows from them")
+        if not self.counts.keys() & {"produced", "good"}:
+            raise ValueError("counts: give produced or good")
+        for name, count in self.counts.items():
+            if count.kind == "counter" and count.max_rate is None and self.planned_run_time_per_item is None:
+                raise ValueError(
+                    f"counts.{name}: a counter needs max_rate, such as 2 /s, or the machine planned_run_time_per_item"
+                )
+        return self
