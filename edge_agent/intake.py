@@ -1,0 +1,134 @@
+"""What happens to a reading between its driver and the store: time, scale, plausibility, report by exception.
+
+A reading is stored when its value or quality changes beyond the deadband, and at least every refresh, so that the
+stored readings of a tag are a step function with explicit holes. Loss is written down as BAD.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from math import isfinite
+from typing import Any
+
+from edge_agent.contract import Quality, Reading, Tag, Value
+from edge_agent.store.readings import Row
+from edge_agent.store.values import PACKED, pack
+
+_PLAIN = (0, 1, 2)  # SQLite binds a plain int several times faster than an enumeration's member
+
+NOTHING = object()
+"""The value of a tag that has never been stored: equal to none."""
+
+
+class TagState:
+    """What is known of one tag: how its readings are treated, and the one that was stored last."""
+
+    __slots__ = (
+        "age_ns", "cause", "deadband", "id", "latest", "machine", "max_skew_ns", "name", "offset", "quality", "raw",
+        "received", "refresh_ns", "scale", "scaled", "skew_ns", "stored", "stream", "value",
+    )  # fmt: skip
+
+    def __init__(self, tag: Tag, number: int, *, machine: bool, refresh_ns: int, max_skew_ns: int) -> None:
+        settings = tag.settings
+        self.name, self.id, self.machine = tag.name, number, int(machine)
+        self.scale = 1.0 if settings.scale is None else settings.scale
+        self.offset = 0.0 if settings.offset is None else settings.offset
+        self.scaled = settings.scale is not None or settings.offset is not None
+        self.deadband = settings.deadband or 0.0
+        self.stream = settings.store == "every"
+        self.refresh_ns = -1 if self.stream else refresh_ns
+        self.max_skew_ns = max_skew_ns
+        self.skew_ns = 0
+        self.value: Any = NOTHING
+        self.quality = Quality.BAD
+        self.cause: str | None = None
+        self.stored = 0
+        self.raw: Value = None
+        self.received = 0
+
+
+class Intake:
+    """Readings in, rows for the store out; one object for the whole agent, owned by the event loop.
+
+    Attributes:
+        received: how many readings came in.
+        stored: how many of them became rows.
+    """
+
+    def __init__(self, states: Mapping[Tag, TagState]) -> None:
+        self.states = states
+        self.received = 0
+        self.stored = 0
+
+    def accept(self, readings: Sequence[Reading], received: int) -> list[Row]:
+        """The rows that these readings, received together at the wall time `received`, add to the store."""
+        rows: list[Row] = []
+        states = self.states
+        value: Any
+        for tag, time, value, quality, cause, _ in readings:
+            state = states[tag]
+            state.raw, state.received = value, received
+            if value.__class__ is float and not isfinite(value):
+                value, quality, cause = None, Quality.BAD, "not_a_number"
+            elif state.scaled and value.__class__ in (int, float):
+                value = value * state.scale + state.offset
+            if (
+                value == state.value
+                and quality == state.quality
+                and received - state.stored < state.refresh_ns
+                and cause == state.cause
+            ):
+                continue
+            if state.deadband and received - state.stored < state.refresh_ns and _within(value, quality, state):
+                continue
+            if time is not None:
+                skew = time - received
+                state.skew_ns = skew
+                if not -state.max_skew_ns <= skew <= state.max_skew_ns:
+                    time = None
+            rows.append(_row(state, time, value, quality, cause, received))
+        self.received += len(readings)
+        self.stored += len(rows)
+        return rows
+
+    def hold(self, tags: Iterable[Tag], received: int) -> list[Row]:
+        """The rows of a link that lives without news: what holds is stored again where its refresh is due."""
+        rows = []
+        for tag in tags:
+            state = self.states[tag]
+            if state.stream or state.value is NOTHING or received - state.stored < state.refresh_ns:
+                continue
+            rows.append(_row(state, None, state.value, state.quality, state.cause, received))
+        return rows
+
+    def lost(self, tags: Iterable[Tag], last_seen: int, cause: str) -> list[Row]:
+        """The rows that say why nothing is known of these tags after `last_seen`, the time of the last good poll."""
+        rows = []
+        for tag in tags:
+            state = self.states[tag]
+            if state.quality == Quality.BAD and state.cause == cause:
+                continue
+            rows.append(_row(state, last_seen + 1, None, Quality.BAD, cause, last_seen + 1))
+        return rows
+
+
+def _within(value: Any, quality: Quality, state: TagState) -> bool:
+    """Whether a number of the same quality lies within the deadband of the one stored last."""
+    return (
+        quality == state.quality != Quality.BAD
+        and isinstance(value, int | float)
+        and isinstance(state.value, int | float)
+        and abs(value - state.value) <= state.deadband
+    )
+
+
+def _row(state: TagState, time: int | None, value: Any, quality: Quality, cause: str | None, received: int) -> Row:
+    """The row of a reading, dated after the tag's last one: a live reading never hides behind an older row."""
+    state.value, state.quality, state.cause = value, quality, cause
+    if time is None or time <= state.stored:
+        time = received if received > state.stored else state.stored + 1
+    state.stored = time
+    return (
+        state.id, time, value if value.__class__ not in PACKED else pack(value), _PLAIN[quality], cause,
+        None if time == received else received, state.machine,
+    )  # fmt: skip

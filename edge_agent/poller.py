@@ -1,0 +1,267 @@
+"""One supervised task for each link: connect, read on the clock, back off, reconnect; the only place that retries.
+
+Polls are due at fixed times from the start of a connection, so they do not drift; a poll that comes too late is skipped
+and counted, never made up for. A link speaks once when it is lost and once when it is back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import logging
+import random
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from edge_agent.clock import Clock
+from edge_agent.contract import NS_PER_S, Device, DeviceFault, Driver, NotConnected, Streams, Tag
+from edge_agent.intake import Intake
+from edge_agent.store import Row
+
+log = logging.getLogger(__name__)
+
+OFFLINE = "device_offline"
+FIRST_DELAY_S, LONGEST_DELAY_S = 0.2, 10.0
+BACKSTOP_S = 60.0
+"""A driver bounds every call itself; one that does not loses its link after this."""
+CLOSE_S = 10.0
+
+
+@dataclass
+class DeviceFigures:
+    """What the agent knows of one device, for people."""
+
+    device: str
+    driver: str
+    link: str
+    connected: bool = False
+    since: int | None = None
+    error: str | None = None
+    polls: int = 0
+    skipped: int = 0
+    faults: int = 0
+    connects: int = 0
+    readings: int = 0
+    last_read: int | None = None
+    duration_ns: int = 0
+
+
+@dataclass(eq=False)
+class Group:
+    """The tags of one device that are read together, and when they are due."""
+
+    device: Device
+    tags: tuple[Tag, ...]
+    period_ns: int
+    due: int = 0
+
+
+@dataclass(eq=False)
+class Watched:
+    """One device on the link: its figures, and how long it must wait after it did not answer."""
+
+    device: Device
+    figures: DeviceFigures
+    streamed: tuple[Tag, ...]
+    polled: tuple[Tag, ...]
+    failures: int = 0
+    retry_at: int = 0
+    last_seen: int = 0
+    stream_seen: int = 0
+    groups: list[Group] = field(default_factory=list)
+
+
+def delay_ns(failures: int, rng: random.Random) -> int:
+    """How long to wait after so many failures in a row: from 0.2 s doubling to 10 s, less a random part of a half."""
+    longest = min(FIRST_DELAY_S * 2 ** min(failures - 1, 16), LONGEST_DELAY_S)
+    return int(longest * rng.uniform(0.5, 1.0) * NS_PER_S)
+
+
+class Link:
+    """One link with its devices: runs until cancelled."""
+
+    def __init__(
+        self, key: str, driver: Driver, devices: Sequence[Device], intake: Intake,
+        append: Callable[[Sequence[Row]], None], clock: Clock, rng: random.Random | None = None,
+    ) -> None:  # fmt: skip
+        self.key = key
+        self._driver = driver
+        self._intake = intake
+        self._append = append
+        self._clock = clock
+        self._rng = rng or random.Random()
+        self._failures = 0
+        self._lost_at: int | None = None
+        self._told = False
+        self._watched = [self._watch(device) for device in devices]
+        self._by_tag = {tag: watched for watched in self._watched for tag in watched.device.tags}
+
+    @property
+    def figures(self) -> list[DeviceFigures]:
+        """The figures of the link's devices."""
+        return [watched.figures for watched in self._watched]
+
+    @property
+    def names(self) -> str:
+        """The devices behind this link, for a log line."""
+        return ", ".join(watched.device.name for watched in self._watched)
+
+    def _watch(self, device: Device) -> Watched:
+        streams = self._driver.streams if isinstance(self._driver, Streams) else lambda tag: False
+        streamed = tuple(tag for tag in device.tags if streams(tag))
+        polled = tuple(tag for tag in device.tags if not streams(tag))
+        watched = Watched(device, DeviceFigures(device.name, device.settings.driver, self.key), streamed, polled)
+        for period in sorted({tag.poll_ns for tag in polled}):
+            tags = tuple(tag for tag in polled if tag.poll_ns == period)
+            watched.groups.append(Group(device, tags, period))
+        return watched
+
+    # ---------------------------------------------------------------------------------------- connecting
+
+    async def run(self) -> None:
+        """Keep the link: connect, serve, and after a loss wait and connect again, for ever."""
+        while True:
+            try:
+                async with asyncio.timeout(BACKSTOP_S):
+                    await self._driver.connect()
+                self._up()
+                await self._serve()
+            except NotConnected as error:
+                self._down(str(error))
+            except TimeoutError:
+                self._down("the driver did not come back in time; the link is closed")
+            except Exception as error:  # noqa: BLE001 - the task of a link: a driver's bug must not stop the others
+                log.debug("%s: unexpected", self.names, exc_info=error)
+                self._down(f"unexpected {type(error).__name__} in the driver: {error}")
+            finally:
+                await self._close()
+            await self._clock.sleep_until(self._clock.monotonic() + delay_ns(self._failures, self._rng))
+
+    async def _close(self) -> None:
+        with suppress(TimeoutError, NotConnected, OSError):
+            async with asyncio.timeout(CLOSE_S):
+                await self._driver.close()
+
+    def _up(self) -> None:
+        now = self._clock.now()
+        for watched in self._watched:
+            watched.failures = watched.retry_at = 0
+            watched.figures.connects += 1
+            if not watched.groups:
+                self._answered(watched, now)
+
+    def _down(self, error: str) -> None:
+        self._failures += 1
+        now = self._clock.now()
+        for watched in self._watched:
+            self._lost(watched, watched.polled + watched.streamed, error)
+        if not self._told:
+            self._told, self._lost_at = True, now
+            log.warning("%s: lost: %s; trying again", self.names, error)
+
+    def _link_lives(self) -> None:
+        """A device has answered: the link is good, and says so once if it had been lost."""
+        if self._told and self._lost_at is not None:
+            away = (self._clock.now() - self._lost_at) / NS_PER_S
+            log.info("%s: back after %.1f s and %d attempts", self.names, away, self._failures)
+        self._failures, self._told = 0, False
+
+    # ------------------------------------------------------------------------------------------- serving
+
+    async def _serve(self) -> None:
+        """Poll and stream until the link is lost; whichever finds it ends both."""
+        jobs = [asyncio.create_task(self._poll(), name=f"poll {self.key}")]
+        if isinstance(self._driver, Streams) and any(watched.streamed for watched in self._watched):
+            jobs.append(asyncio.create_task(self._stream(self._driver), name=f"stream {self.key}"))
+        try:
+            done, _ = await asyncio.wait(jobs, return_when=asyncio.FIRST_COMPLETED)
+            for job in done:
+                job.result()
+        finally:
+            for job in jobs:
+                job.cancel()
+            await asyncio.gather(*jobs, return_exceptions=True)
+        raise NotConnected("the stream has ended")
+
+    async def _poll(self) -> None:
+        start = self._clock.monotonic()
+        queue: list[tuple[int, int, Group, Watched]] = []
+        for watched in self._watched:
+            for group in watched.groups:
+                group.due = start
+                queue.append((start, len(queue), group, watched))
+        if not queue:
+            await asyncio.Event().wait()
+        heapq.heapify(queue)
+        while True:
+            due, number, group, watched = queue[0]
+            await self._clock.sleep_until(due)
+            if self._clock.monotonic() >= watched.retry_at:
+                await self._read(group, watched)
+            missed = max(0, self._clock.monotonic() - due) // group.period_ns
+            watched.figures.skipped += missed
+            group.due = due + (missed + 1) * group.period_ns
+            heapq.heapreplace(queue, (group.due, number, group, watched))
+
+    async def _read(self, group: Group, watched: Watched) -> None:
+        began = self._clock.monotonic()
+        try:
+            async with asyncio.timeout(BACKSTOP_S):
+                readings = await self._driver.read(group.device, group.tags)
+        except DeviceFault as fault:
+            watched.failures += 1
+            watched.figures.faults += 1
+            watched.retry_at = self._clock.monotonic() + delay_ns(watched.failures, self._rng)
+            if watched.figures.error is None or watched.figures.connected:
+                log.warning("%s: lost: %s; trying again", watched.device.name, fault)
+            self._lost(watched, watched.polled, str(fault))
+            return
+        now = self._clock.now()
+        rows = self._intake.accept(readings, now)
+        if rows:
+            self._append(rows)
+        watched.last_seen = now
+        watched.figures.polls += 1
+        watched.figures.readings += len(readings)
+        watched.figures.duration_ns = self._clock.monotonic() - began
+        self._answered(watched, now)
+
+    async def _stream(self, driver: Streams) -> None:
+        async for readings in driver.stream():
+            now = self._clock.now()
+            rows = self._intake.accept(readings, now)
+            heard = {self._by_tag[reading.tag] for reading in readings} if len(self._watched) > 1 else self._watched
+            for watched in heard if readings else self._watched:
+                watched.stream_seen = now
+                watched.figures.readings += len(readings)
+                self._answered(watched, now)
+            if not readings:
+                for watched in self._watched:
+                    rows += self._intake.hold(watched.streamed, now)
+            if rows:
+                self._append(rows)
+
+    # --------------------------------------------------------------------------------------- transitions
+
+    def _answered(self, watched: Watched, now: int) -> None:
+        figures = watched.figures
+        figures.last_read = now
+        if figures.connected:
+            return
+        if watched.failures:
+            log.info("%s: back after %d attempts", watched.device.name, watched.failures)
+        figures.connected, figures.since, figures.error, watched.failures = True, now, None, 0
+        self._link_lives()
+
+    def _lost(self, watched: Watched, tags: Sequence[Tag], error: str) -> None:
+        figures = watched.figures
+        if figures.connected or figures.since is None:
+            figures.since = self._clock.now()
+        figures.connected, figures.error = False, error
+        rows = []
+        for part, seen in ((watched.polled, watched.last_seen), (watched.streamed, watched.stream_seen)):
+            known = [tag for tag in part if tag in tags] if len(tags) < len(self._by_tag) else part
+            rows += self._intake.lost(known, seen or self._clock.now(), OFFLINE)
+        if rows:
+            self._append(rows)

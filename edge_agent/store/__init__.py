@@ -1,0 +1,11 @@
+"""The store: one SQLite file with readings, records and the outbox; the only door to the database.
+
+`Store` is plain and synchronous and belongs to one thread; `StoreThread` is its asyncio front with the group commit.
+"""
+
+from edge_agent.store.database import Store, StoreError
+from edge_agent.store.readings import Row, StoredReading
+from edge_agent.store.records import Draft, Issued, StoredRecord
+from edge_agent.store.thread import StoreThread
+
+__all__ = ["Draft", "Issued", "Row", "Store", "StoreError", "StoreThread", "StoredReading", "StoredRecord"]

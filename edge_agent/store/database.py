@@ -1,0 +1,270 @@
+"""Opening the one database: its lock, its pragmas, its migrations, its identity, and what to do when it is damaged."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import sqlite3
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+from sqlite_utils import Database
+
+from edge_agent.contract import EdgeAgentError
+from edge_agent.store import identity as identities
+from edge_agent.store.identity import Identity
+from edge_agent.store.readings import Readings, Row
+from edge_agent.store.records import Draft, Freeze, Records
+from edge_agent.store.schema import APPLICATION_ID, VERSION, migrations
+
+log = logging.getLogger(__name__)
+
+DATABASE = "edge-agent.db"
+IDENTITY = "identity.json"
+LOCK = "lock"
+PRAGMAS = (
+    "journal_mode = WAL",
+    "synchronous = FULL",
+    "mmap_size = 0",
+    "journal_size_limit = 8000000",
+    "cache_size = -8000",
+    "temp_store = MEMORY",
+)
+
+
+class StoreError(EdgeAgentError):
+    """The store cannot be opened; the message names the file and the cure."""
+
+
+class StoreInUse(StoreError):
+    """Another process holds the data folder's lock."""
+
+
+class Store:
+    """The store of one agent, in its data folder. Plain and synchronous; belongs to the thread that uses it.
+
+    Attributes:
+        readings: what was read.
+        records: what was issued, and the outbox.
+        identity: the epoch and the reserved numbers of this run; None until `begin`.
+    """
+
+    def __init__(self, folder: Path, *, create: bool = True) -> None:
+        """Take the folder's lock and open the database in it; with `create`, make what is missing.
+
+        A file that is no longer a database is put aside and kept, and an empty store takes its place.
+
+        Raises:
+            StoreInUse: another process holds the lock.
+            StoreError: no store there (without `create`), another program's database, a newer version's, or no access.
+        """
+        self.folder = folder
+        self.path = folder / DATABASE
+        self.identity: Identity | None = None
+        self.damaged: Path | None = None
+        if not create and not self.path.exists():
+            raise StoreError(f"no store in {folder}: no agent has run with this data folder (agent.data) yet")
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock = _take_lock(folder / LOCK)
+        except OSError as error:
+            raise StoreError(
+                f"{folder}: {error.strerror}; give the agent's user read and write access to it, or set agent.data"
+            ) from error
+        try:
+            self._open(create)
+        except BaseException:
+            self._lock.close()
+            raise
+        self.readings = Readings(self._connection)
+        self.records = Records(self._connection)
+        self._next_number = 0
+
+    def _open(self, create: bool) -> None:
+        try:
+            self._connection = _connect(self.path)
+        except sqlite3.DatabaseError as error:
+            if not create or not _is_damage(error):
+                raise StoreError(f"{self.path}: {error}; if it is damaged, `edge-agent run` sets it aside") from error
+            self.damaged = _put_aside(self.path)
+            log.error("%s: %s; kept as %s, beginning an empty store", self.path, error, self.damaged.name)
+            self._connection = _connect(self.path)
+
+    # ------------------------------------------------------------------------------------------ a run begins
+
+    def begin(self, now: int, cause: str = "agent_down") -> Identity:
+        """Begin a run: fix the identity on disk, and say that since the last sign of life nothing is known."""
+        path = self.folder / IDENTITY
+        begun = identities.begin(identities.read(path), self._identity_in_database())
+        identities.write(path, begun)
+        self.identity, self._next_number = begun, begun.reserved
+        with self.transaction():
+            alive = self.fact("alive")
+            if alive is not None:
+                self.readings.mark_down(alive, cause)
+            self._set_identity(begun)
+            self.set_fact("alive", now)
+        return begun
+
+    def _identity_in_database(self) -> Identity | None:
+        epoch, starts, reserved = self.fact("epoch"), self.fact("starts"), self.fact("reserved")
+        return None if epoch is None or starts is None or reserved is None else Identity(epoch, starts, reserved)
+
+    def _set_identity(self, identity: Identity) -> None:
+        self.set_fact("epoch", identity.epoch)
+        self.set_fact("starts", identity.starts)
+        self.set_fact("reserved", identity.reserved)
+
+    # ------------------------------------------------------------------------------------------ transactions
+
+    def transaction(self) -> Transaction:
+        """A transaction as a context: durable when it ends, undone when it raises."""
+        return Transaction(self._connection)
+
+    def append(self, rows: Sequence[Row], now: int) -> None:
+        """Make rows durable together with the sign of life `now`."""
+        with self.transaction():
+            self.readings.append(rows, now)
+            self.set_fact("alive", now)
+
+    def issue(self, drafts: Sequence[Draft], freeze: Freeze, now: int) -> None:
+        """Number the drafts, freeze them and put them into the outbox; within a transaction of the caller."""
+        if self.identity is None:
+            raise StoreError("a store issues records only in a run of the agent")
+        while self._next_number + len(drafts) > self.identity.reserved:
+            self.identity = self.identity.with_block()
+            identities.write(self.folder / IDENTITY, self.identity)
+            self._set_identity(self.identity)
+        self._next_number = self.records.issue(drafts, freeze, self.identity.epoch, self._next_number, now)
+
+    # ------------------------------------------------------------------------------------------------- facts
+
+    def fact(self, name: str) -> int | None:
+        """A single integer that the agent remembers, such as `alive`, the time of the last sign of life."""
+        row = self._connection.execute("SELECT value FROM fact WHERE name = ?", (name,)).fetchone()
+        return row[0] if row else None
+
+    def set_fact(self, name: str, value: int) -> None:
+        """Remember an integer."""
+        self._connection.execute(
+            "INSERT INTO fact (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+            (name, value),
+        )
+
+    def remember_configuration(self, hash: str, document: str, now: int) -> None:
+        """Keep a configuration under its hash: records name it."""
+        with self.transaction():
+            self._connection.execute(
+                "INSERT OR IGNORE INTO configuration (hash, time, document) VALUES (?, ?, ?)", (hash, now, document)
+            )
+
+    def register(self, tags: Iterable[tuple[str, bool]]) -> dict[str, int]:
+        """The ids of tags by name, durable; see `Readings.register`."""
+        with self.transaction():
+            return self.readings.register(tags)
+
+    def figures(self) -> dict[str, int]:
+        """Bytes on disk, about how many readings, records waiting and refused."""
+        size = sum(path.stat().st_size for path in self.folder.glob(DATABASE + "*"))
+        return {"bytes": size, "readings": self.readings.count(), **self.records.figures()}
+
+    def close(self) -> None:
+        """Close the database and let go of the lock; idempotent."""
+        self._connection.close()
+        self._lock.close()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+class Transaction:
+    """BEGIN, and COMMIT or ROLLBACK."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def __enter__(self) -> None:
+        self._connection.execute("BEGIN IMMEDIATE")
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self._connection.execute("COMMIT")
+        finally:
+            if self._connection.in_transaction:
+                with suppress(sqlite3.Error):  # the first error is the one to tell
+                    self._connection.execute("ROLLBACK")
+
+
+def _take_lock(path: Path) -> IO[str]:
+    file = path.open("a+", encoding="ascii")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        holder = file.read().strip() or "unknown"
+        file.close()
+        raise StoreInUse(
+            f"{path.parent} is in use by another agent (process {holder}); "
+            "stop it, or give this one a data folder of its own (agent.data)"
+        ) from None
+    file.truncate(0)
+    file.write(f"{os.getpid()}\n")
+    file.flush()
+    return file
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    """An open connection to a database of ours, at the newest schema.
+
+    `synchronous=FULL` because WAL with NORMAL loses what was committed since the last checkpoint when power is cut.
+    """
+    new = not path.exists()
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=64)
+    try:
+        owner = connection.execute("PRAGMA application_id").fetchone()[0]
+        tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if owner not in (0, APPLICATION_ID) or (owner == 0 and tables):
+            raise StoreError(f"{path} is another program's database; set agent.data to a folder of the agent's own")
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version > VERSION:
+            raise StoreError(f"{path} was written by a newer version of edge-agent: install that one, or a later")
+        if not tables:
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        for pragma in PRAGMAS:
+            connection.execute(f"PRAGMA {pragma}")
+        if version < VERSION:
+            migrations.apply(Database(connection, execute_plugins=False, recursive_triggers=False))
+            connection.execute(f"PRAGMA user_version = {VERSION}")
+        if new:
+            identities.fsync_folder(path.parent)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _is_damage(error: sqlite3.DatabaseError) -> bool:
+    return getattr(error, "sqlite_errorname", "") in ("SQLITE_NOTADB", "SQLITE_CORRUPT", "SQLITE_CORRUPT_INDEX")
+
+
+def _put_aside(path: Path) -> Path:
+    """Rename a damaged database and what belongs to it; nothing is deleted."""
+    number = 1
+    while (kept := path.with_name(f"{path.name}.damaged-{number}")).exists():
+        number += 1
+    for suffix in ("-wal", "-shm", ""):
+        part = path.with_name(path.name + suffix)
+        if part.exists():
+            part.rename(kept.with_name(kept.name + suffix))
+    return kept

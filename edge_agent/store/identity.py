@@ -1,0 +1,69 @@
+"""Numbers that are never given twice: the epoch and the block of reserved record numbers, in a second, fsynced file.
+
+The database may be lost, emptied or rolled back to yesterday's copy; this file then says which numbers are spent. The
+database carries the same three figures. When the two disagree, a new epoch begins: harmless when a crash fell between
+the two writes, and necessary in every other case.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+BLOCK = 1_000
+"""Record numbers reserved at a time."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What has been promised so far: `epoch`, how often the agent began in it, and the first number not reserved."""
+
+    epoch: int
+    starts: int
+    reserved: int
+
+    def with_block(self) -> Identity:
+        """The same with one more block reserved."""
+        return replace(self, reserved=self.reserved + BLOCK)
+
+
+def read(path: Path) -> Identity | None:
+    """The identity in the file; None when there is no file or it is not readable as one."""
+    try:
+        found = json.loads(path.read_bytes())
+        return Identity(int(found["epoch"]), int(found["starts"]), int(found["reserved"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def write(path: Path, identity: Identity) -> None:
+    """Put the identity on disk, whole or not at all, before anything uses it."""
+    temporary = path.with_suffix(".new")
+    with temporary.open("wb") as file:
+        file.write(json.dumps(asdict(identity)).encode())
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    fsync_folder(path.parent)
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make a created or renamed entry of a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def begin(in_file: Identity | None, in_database: Identity | None) -> Identity:
+    """The identity of a run that starts now, given what the file and the database say.
+
+    Agreement goes on in the same epoch, from the first number that was not reserved; anything else begins a new one.
+    """
+    if in_file is not None and in_file == in_database:
+        return Identity(in_file.epoch, in_file.starts + 1, in_file.reserved)
+    epoch = max(known.epoch if known else 0 for known in (in_file, in_database)) + 1
+    return Identity(epoch, 1, 1)

@@ -1,0 +1,190 @@
+"""Readings in the database: appended in groups, read back as step functions by tag and time."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from edge_agent.contract import NS_PER_S, Quality, Value
+from edge_agent.store.values import pack, unpack
+
+Row = tuple[int, int, Any, int, str | None, int | None, int]
+"""What is inserted: tag id, time, cell, quality, cause, received (None: as time), 1 when a machine draws on the tag."""
+
+Step = tuple[int, Value, int, str | None]
+"""What a step function is made of: time, value, quality, cause."""
+
+_INSERT = "INSERT INTO reading (tag, time, value, quality, cause, received, machine) VALUES (?, ?, ?, ?, ?, ?, ?)"
+_ARRIVAL_NS = 10 * NS_PER_S
+_STEP = "SELECT time, value, quality, cause FROM reading WHERE machine = 1 AND tag = ? AND "
+
+
+class StoredReading(NamedTuple):
+    """One reading as people list it; `received` is None where it equals `time`."""
+
+    id: int
+    tag: str
+    time: int
+    value: Value
+    quality: Quality
+    cause: str | None
+    received: int | None
+
+
+class Readings:
+    """The readings of a store. Every method belongs to the store's thread."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._last_arrival = 0
+
+    def register(self, tags: Iterable[tuple[str, bool]]) -> dict[str, int]:
+        """The ids of tags by name, given each name and whether a machine draws on it; new names get new ids."""
+        db = self._connection
+        known = {name: (number, machine) for number, name, machine in db.execute("SELECT id, name, machine FROM tag")}
+        for name, machine in tags:
+            if name not in known:
+                cursor = db.execute("INSERT INTO tag (name, machine) VALUES (?, ?)", (name, int(machine)))
+                known[name] = (cursor.lastrowid, int(machine))
+            elif machine and not known[name][1]:
+                # A machine draws on this tag from now on: its earlier readings join the index.
+                number = known[name][0]
+                db.execute("UPDATE tag SET machine = 1 WHERE id = ?", (number,))
+                db.execute("UPDATE reading SET machine = 1 WHERE tag = ?", (number,))
+        return {name: number for name, (number, _) in known.items()}
+
+    def append(self, rows: Sequence[Row], now: int) -> None:
+        """Insert rows in order of arrival."""
+        db = self._connection
+        try:
+            db.executemany(_INSERT, rows)
+        except OverflowError:  # an integer of 64 bits without sign: rare, so it is looked for only now
+            db.executemany(_INSERT, [(*row[:2], pack(row[2]), *row[3:]) for row in rows])
+        if rows and now - self._last_arrival >= _ARRIVAL_NS:
+            self._last_arrival = now
+            db.execute("INSERT OR IGNORE INTO arrival SELECT ?, max(id) FROM reading", (now,))
+
+    def mark_down(self, alive: int, cause: str) -> None:
+        """Say that nothing is known of any tag after `alive`, the agent's last sign of life."""
+        db = self._connection
+        for tag, machine in db.execute("SELECT id, machine FROM tag").fetchall():
+            last = self._last(tag) if machine else None
+            if machine and (last is None or last[1] == Quality.BAD):
+                continue
+            time = max(alive, last[0] if last else 0) + 1
+            db.execute(_INSERT, (tag, time, None, int(Quality.BAD), cause, None, machine))
+
+    def _last(self, tag: int) -> tuple[int, int] | None:
+        found: tuple[int, int] | None = self._connection.execute(
+            "SELECT time, quality FROM reading WHERE machine = 1 AND tag = ? ORDER BY time DESC, id DESC LIMIT 1",
+            (tag,),
+        ).fetchone()
+        return found
+
+    def steps(self, tag: str, start: int, end: int, good_before: int = 0) -> list[Step]:
+        """The readings of a machine's tag in [start, end), in order of time, with what holds at the start.
+
+        Begins with the last reading before `start`, and reaches back over `good_before` good ones where there are.
+        """
+        number = self._number(tag)
+        if number is None:
+            return []
+        before = self._connection.execute(
+            _STEP + "time < ? ORDER BY time DESC, id DESC LIMIT 1", (number, start)
+        ).fetchall()
+        before += self._connection.execute(
+            _STEP + "time < ? AND quality = 0 ORDER BY time DESC, id DESC LIMIT ?", (number, start, good_before)
+        ).fetchall()
+        since = min([start, *(step[0] for step in before)])
+        found = self._connection.execute(_STEP + "time >= ? AND time < ? ORDER BY time, id", (number, since, end))
+        return [(time, unpack(cell), quality, cause) for time, cell, quality, cause in found]
+
+    def newest(self, tag: str) -> Step | None:
+        """The newest reading of a machine's tag."""
+        number = self._number(tag)
+        sql = _STEP + "time > 0 ORDER BY time DESC, id DESC LIMIT 1"
+        found = None if number is None else self._connection.execute(sql, (number,)).fetchone()
+        return None if found is None else (found[0], unpack(found[1]), found[2], found[3])
+
+    def first_time(self, tags: Iterable[str]) -> int | None:
+        """The time of the oldest reading of these machine's tags; None when there is none."""
+        times = []
+        for tag in tags:
+            row = self._connection.execute(
+                "SELECT time FROM reading WHERE machine = 1 AND tag = (SELECT id FROM tag WHERE name = ?) "
+                "ORDER BY time LIMIT 1",
+                (tag,),
+            ).fetchone()
+            times += [row[0]] if row else []
+        return min(times, default=None)
+
+    def next_good(self, tag: str, after: int) -> int | None:
+        """The time of the next good reading of a machine's tag later than `after`."""
+        number = self._number(tag)
+        row = self._connection.execute(
+            "SELECT time FROM reading WHERE machine = 1 AND tag = ? AND time > ? AND quality = 0 ORDER BY time LIMIT 1",
+            (number, after),
+        ).fetchone()
+        return row[0] if row else None
+
+    def page(
+        self, *, tags: Sequence[str] = (), since: int | None = None, until: int | None = None, after: int = 0,
+        limit: int = 1_000,
+    ) -> list[StoredReading]:  # fmt: skip
+        """Readings as stored, in order of arrival, from the one after the id `after`; times in [since, until)."""
+        where, given = ["reading.id > ?"], [self._reading_before(since, after)]
+        if tags:
+            where.append(f"tag.name IN ({', '.join('?' * len(tags))})")
+            given += list(tags)  # type: ignore[arg-type]
+        if since is not None:
+            where.append("time >= ?")
+            given.append(since)
+        if until is not None:
+            where.append("time < ?")
+            given.append(until)
+        sql = (
+            "SELECT reading.id, tag.name, time, value, quality, cause, received FROM reading "  # noqa: S608 - names are ours
+            f"JOIN tag ON tag.id = reading.tag WHERE {' AND '.join(where)} ORDER BY reading.id LIMIT ?"
+        )
+        return [
+            StoredReading(number, tag, time, unpack(cell), Quality(quality), cause, received)
+            for number, tag, time, cell, quality, cause, received in self._connection.execute(sql, (*given, limit))
+        ]
+
+    def _reading_before(self, since: int | None, after: int) -> int:
+        """An id at or before the first reading that may lie at `since` or later: a minute of arrivals of slack."""
+        if since is None:
+            return after
+        row = self._connection.execute(
+            "SELECT reading FROM arrival WHERE time <= ? ORDER BY time DESC LIMIT 1", (since - 60 * NS_PER_S,)
+        ).fetchone()
+        return max(after, row[0] if row else 0)
+
+    def prune(self, before: int, limit: int) -> int:
+        """Delete at most `limit` of the readings that arrived before `before`; how many were deleted.
+
+        The newest reading of each machine's tag stays, however old: a window's start needs it.
+        """
+        db = self._connection
+        row = db.execute("SELECT reading FROM arrival WHERE time <= ? ORDER BY time DESC LIMIT 1", (before,)).fetchone()
+        if row is None:
+            return 0
+        cursor = db.execute(
+            "DELETE FROM reading WHERE id IN (SELECT id FROM reading WHERE id < ? ORDER BY id LIMIT ?) AND NOT ("
+            "machine = 1 AND id = (SELECT id FROM reading AS newest WHERE newest.machine = 1 "
+            "AND newest.tag = reading.tag ORDER BY newest.time DESC, newest.id DESC LIMIT 1))",
+            (row[0], limit),
+        )
+        db.execute("DELETE FROM arrival WHERE time < (SELECT max(time) FROM arrival WHERE time <= ?)", (before,))
+        return cursor.rowcount
+
+    def count(self) -> int:
+        """About how many readings are stored, without counting them."""
+        low = self._connection.execute("SELECT min(id) FROM reading").fetchone()[0]
+        high = self._connection.execute("SELECT max(id) FROM reading").fetchone()[0]
+        return 0 if low is None else int(high - low + 1)
+
+    def _number(self, tag: str) -> int | None:
+        row = self._connection.execute("SELECT id FROM tag WHERE name = ?", (tag,)).fetchone()
+        return row[0] if row else None

@@ -1,0 +1,163 @@
+"""Records in the database: issued with their frozen bytes, kept until the broker answers, listed for people."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+SUCCESS_BELOW = 0x80
+"""MQTT 5: a reason code below this says that the broker has accepted the record."""
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A record before it has its number: what it says, where it goes, and the key of the fact it states."""
+
+    type: str
+    topic: str
+    subject: str
+    data: dict[str, Any]
+    key: str | None = None
+    revision: int = 0
+
+
+class Issued(NamedTuple):
+    """The identity that a draft was given."""
+
+    epoch: int
+    number: int
+    sequence: int
+
+
+class StoredRecord(NamedTuple):
+    """One record as people list it. `answered` is the time of the broker's answer, None while it waits."""
+
+    position: int
+    epoch: int
+    number: int
+    type: str
+    key: str | None
+    revision: int | None
+    topic: str
+    sequence: int | None
+    issued: int
+    payload: bytes
+    answered: int | None
+    reason_code: int | None
+    reason: str | None
+
+
+class Progress(NamedTuple):
+    """How far one machine's windows of one size are closed, and since when nothing was observed in them, if so."""
+
+    closed_until: int
+    unobserved_since: int | None
+
+
+_COLUMNS = ", ".join(StoredRecord._fields)
+Freeze = Callable[[Draft, Issued], bytes]
+
+
+class Records:
+    """The records of a store. Every method belongs to the store's thread."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def issue(self, drafts: Iterable[Draft], freeze: Freeze, epoch: int, first_number: int, now: int) -> int:
+        """Give each draft its number and sequence, freeze its bytes, and put it into the outbox; the next number."""
+        db, number = self._connection, first_number
+        for draft in drafts:
+            sequence = db.execute(
+                "INSERT INTO topic (epoch, name, sequence) VALUES (?, ?, 1) "
+                "ON CONFLICT (epoch, name) DO UPDATE SET sequence = sequence + 1 RETURNING sequence",
+                (epoch, draft.topic),
+            ).fetchone()[0]
+            payload = freeze(draft, Issued(epoch, number, sequence))
+            db.execute(
+                "INSERT INTO record (epoch, number, type, key, revision, topic, sequence, issued, payload) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (epoch, number, draft.type, draft.key, draft.revision, draft.topic, sequence, now, payload),
+            )
+            number += 1
+        return number
+
+    def latest(self, key: str) -> dict[str, Any] | None:
+        """The `data` of the highest revision of a key; None when nothing was published under it."""
+        row = self._connection.execute(
+            "SELECT payload FROM record WHERE key = ? ORDER BY epoch DESC, revision DESC LIMIT 1", (key,)
+        ).fetchone()
+        return json.loads(row[0])["data"] if row else None
+
+    def waiting(self, after: int, limit: int) -> list[tuple[int, str, bytes, int]]:
+        """(position, topic, payload, issued) of the records without an answer, from the one after `after`."""
+        return self._connection.execute(
+            "SELECT position, topic, payload, issued FROM record WHERE answered IS NULL AND position > ? "
+            "ORDER BY position LIMIT ?",
+            (after, limit),
+        ).fetchall()
+
+    def answer(self, positions: Iterable[int], now: int, reason_code: int, reason: str | None = None) -> None:
+        """Write down the broker's answer; the records leave the outbox."""
+        self._connection.executemany(
+            "UPDATE record SET answered = ?, reason_code = ?, reason = ? WHERE position = ?",
+            [(now, reason_code, reason, position) for position in positions],
+        )
+
+    def figures(self) -> dict[str, int]:
+        """How many records wait for the broker, and how many it has refused."""
+        count = self._connection.execute
+        waiting = count("SELECT count(*) FROM record WHERE answered IS NULL").fetchone()[0]
+        refused = count("SELECT count(*) FROM record WHERE reason_code >= ?", (SUCCESS_BELOW,)).fetchone()[0]
+        return {"waiting": waiting, "refused": refused}
+
+    def page(
+        self, *, type: str | None = None, since: int | None = None, until: int | None = None,
+        waiting: bool = False, after: int = 0, limit: int = 1_000,
+    ) -> list[StoredRecord]:  # fmt: skip
+        """Records in order of issue from the one after the position `after`; issued in [since, until)."""
+        conditions: list[tuple[str, Any]] = [("position > ?", after)]
+        conditions += [("type = ?", f"edge.{type}.v1")] if type else []
+        conditions += [("issued >= ?", since)] if since is not None else []
+        conditions += [("issued < ?", until)] if until is not None else []
+        where = " AND ".join(sql for sql, _ in conditions) + (" AND answered IS NULL" if waiting else "")
+        found = self._connection.execute(
+            f"SELECT {_COLUMNS} FROM record WHERE {where} ORDER BY position LIMIT ?",  # noqa: S608 - names are ours
+            (*(given for _, given in conditions), limit),
+        )
+        return [StoredRecord(*row) for row in found]
+
+    def newest(self, limit: int) -> list[StoredRecord]:
+        """The newest records, newest first."""
+        found = self._connection.execute(
+            f"SELECT {_COLUMNS} FROM record ORDER BY position DESC LIMIT ?",  # noqa: S608 - names are ours
+            (limit,),
+        )
+        return [StoredRecord(*row) for row in found]
+
+    def progress(self, machine: str, window: str) -> Progress | None:
+        """How far this machine's windows of this size are closed; None before the first."""
+        row = self._connection.execute(
+            "SELECT closed_until, unobserved_since FROM progress WHERE machine = ? AND window = ?", (machine, window)
+        ).fetchone()
+        return Progress(*row) if row else None
+
+    def set_progress(self, machine: str, window: str, progress: Progress) -> None:
+        """Move the mark up to which this machine's windows of this size are closed."""
+        self._connection.execute(
+            "INSERT INTO progress (machine, window, closed_until, unobserved_since) VALUES (?, ?, ?, ?) "
+            "ON CONFLICT (machine, window) DO UPDATE SET closed_until = excluded.closed_until, "
+            "unobserved_since = excluded.unobserved_since",
+            (machine, window, *progress),
+        )
+
+    def prune(self, before: int, limit: int) -> int:
+        """Delete at most `limit` answered records issued before `before`; how many were deleted."""
+        return self._connection.execute(
+            "DELETE FROM record WHERE position IN "
+            "(SELECT position FROM record WHERE issued < ? AND answered IS NOT NULL ORDER BY issued LIMIT ?)",
+            (before, limit),
+        ).rowcount

@@ -1,0 +1,63 @@
+"""The tables, as migrations: each runs once, in order, in a transaction of its own."""
+
+from __future__ import annotations
+
+from sqlite_utils import Database, Migrations
+
+APPLICATION_ID = 0x45444741  # "EDGA": tells our database from another program's
+
+VERSION = 3
+"""The number of migrations; a database with more is a newer version's."""
+
+migrations = Migrations("edge_agent")
+
+
+@migrations()
+def readings(db: Database) -> None:
+    """Readings in order of arrival. Only tags that machines draw on are indexed: an index over ten thousand tags would
+    touch ten thousand pages at each commit, and wear out a flash card for nobody.
+    """
+    db.table("tag").create({"id": int, "name": str, "machine": int}, pk="id", not_null={"name", "machine"})
+    db.table("tag").create_index(["name"], unique=True)
+    # BLOB affinity: SQLite keeps a value as it is given, an integer as an integer and a text as a text.
+    db.table("reading").create(
+        {
+            "id": int, "tag": int, "time": int, "value": bytes, "quality": int,
+            "cause": str, "received": int, "machine": int,
+        },
+        pk="id",
+        not_null={"tag", "time", "quality", "machine"},
+    )  # fmt: skip
+    db.execute("CREATE INDEX reading_of_machine ON reading (tag, time) WHERE machine = 1")
+    # Which reading was the newest at what time: finds a span of time in a table ordered by arrival.
+    db.table("arrival").create({"time": int, "reading": int}, pk="time", not_null={"reading"})
+
+
+@migrations()
+def records(db: Database) -> None:
+    """Records with their frozen bytes. The outbox is the index of those that the broker has not answered for."""
+    db.table("record").create(
+        {
+            "position": int, "epoch": int, "number": int, "type": str, "key": str, "revision": int, "topic": str,
+            "sequence": int, "issued": int, "payload": bytes, "answered": int, "reason_code": int, "reason": str,
+        },
+        pk="position",
+        not_null={"epoch", "number", "type", "topic", "issued", "payload"},
+    )  # fmt: skip
+    db.table("record").create_index(["epoch", "number"], unique=True)
+    db.execute("CREATE INDEX record_key ON record (key, epoch, revision) WHERE key IS NOT NULL")
+    db.execute("CREATE INDEX outbox ON record (position) WHERE answered IS NULL")
+    db.execute("CREATE INDEX record_issued ON record (issued)")
+    db.table("topic").create({"epoch": int, "name": str, "sequence": int}, pk=("epoch", "name"), not_null={"sequence"})
+
+
+@migrations()
+def progress(db: Database) -> None:
+    """How far each machine's windows are closed, the configurations by hash, and single facts of the agent."""
+    db.table("progress").create(
+        {"machine": str, "window": str, "closed_until": int, "unobserved_since": int},
+        pk=("machine", "window"),
+        not_null={"closed_until"},
+    )
+    db.table("configuration").create({"hash": str, "time": int, "document": str}, pk="hash", not_null={"document"})
+    db.table("fact").create({"name": str, "value": int}, pk="name", not_null={"value"})

@@ -1,0 +1,111 @@
+"""The store's asyncio front: one thread for the one connection, readings gathered and committed in groups."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
+
+from edge_agent.clock import Clock
+from edge_agent.contract import NS_PER_S, Quality
+from edge_agent.store.database import Store
+from edge_agent.store.readings import Row
+
+log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+SIGN_OF_LIFE_NS = NS_PER_S
+MAX_WAITING_ROWS = 200_000
+"""About 40 MB: what is kept in memory while the disk stalls. Beyond it readings are dropped, counted and marked."""
+
+
+class StoreThread:
+    """One store in one thread. `append` never waits; `flush` makes durable; `call` runs anything on the store.
+
+    Attributes:
+        committed: the wall time up to which every reading received is durable.
+        dropped: how many readings were dropped because the disk stalled.
+    """
+
+    def __init__(self, store: Store, clock: Clock, commit_ns: int, max_waiting: int = MAX_WAITING_ROWS) -> None:
+        self.store = store
+        self.committed = 0
+        self.dropped = 0
+        self.rows_written = 0
+        self.failing: str | None = None
+        self._clock = clock
+        self._commit_ns = commit_ns
+        self._max_waiting = max_waiting
+        self._waiting: list[Row] = []
+        self._overflow: dict[int, Row] = {}
+        self._flushing = asyncio.Lock()
+        self._last_commit = 0
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="store")
+
+    def append(self, rows: Sequence[Row]) -> None:
+        """Take rows for the next commit. Never waits: while the disk stalls, memory holds a bounded number."""
+        if len(self._waiting) + len(rows) <= self._max_waiting:
+            self._waiting += rows
+            return
+        self.dropped += len(rows)
+        for row in rows:
+            if row[0] not in self._overflow:
+                tag, time, *_, received, machine = row
+                self._overflow[tag] = (tag, time, None, int(Quality.BAD), "overflow", received, machine)
+
+    async def call(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """What `work` returns, run in the store's thread."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._executor, lambda: work(*args, **kwargs))
+
+    async def flush(self) -> None:
+        """Commit every row that was appended before this call, and the sign of life.
+
+        Raises:
+            sqlite3.Error: the disk refuses; the rows stay in memory for the next try.
+        """
+        async with self._flushing:
+            now, rows = self._clock.now(), self._waiting
+            self._waiting = [*self._overflow.values()]
+            self._overflow = {}
+            try:
+                await self.call(self.store.append, rows, now)
+            except sqlite3.Error as error:
+                self._waiting = rows + self._waiting
+                if self.failing is None:
+                    log.error("readings cannot be stored: %s; kept in memory (at most %d)", error, self._max_waiting)
+                self.failing = str(error)
+                raise
+            if self.failing is not None:
+                log.info("readings are stored again")
+                self.failing = None
+            self.committed, self.rows_written = now, self.rows_written + len(rows)
+            self._last_commit = self._clock.monotonic()
+
+    async def run(self) -> None:
+        """The group commit: every `commit` while there are rows, and a sign of life each second."""
+        due = self._clock.monotonic()
+        while True:
+            due = max(due + self._commit_ns, self._clock.monotonic())
+            await self._clock.sleep_until(due)
+            quiet = self._clock.monotonic() - self._last_commit
+            if self._waiting or self._overflow or quiet >= SIGN_OF_LIFE_NS - self._commit_ns // 2:
+                try:
+                    await self.flush()
+                except sqlite3.Error:
+                    due += SIGN_OF_LIFE_NS
+
+    async def close(self) -> None:
+        """Commit what is left and close the store."""
+        try:
+            await self.flush()
+        except sqlite3.Error as error:
+            log.error("the last readings could not be stored: %s", error)
+        finally:
+            await self.call(self.store.close)
+            self._executor.shutdown(wait=True)

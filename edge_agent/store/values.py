@@ -1,0 +1,33 @@
+"""How a value stands in a cell: numbers and texts as they are, everything else as bytes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from edge_agent.contract import Value
+
+PACKED: frozenset[type] = frozenset({bool, tuple, bytes})
+"""The types that SQLite would not give back as they were."""
+_RAW = b"\x00"
+
+
+def pack(value: Value) -> int | float | str | bytes | None:
+    """The cell of a value. Booleans, arrays, bytes and integers of more than 63 bits become bytes."""
+    if isinstance(value, bytes):
+        return _RAW + value
+    if isinstance(value, bool | tuple):
+        return json.dumps(value).encode()
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        return str(value).encode()
+    return value
+
+
+def unpack(cell: Any) -> Value:
+    """The value of a cell."""
+    if not isinstance(cell, bytes):
+        return cell  # type: ignore[no-any-return]
+    if cell.startswith(_RAW):
+        return cell[1:]
+    value = json.loads(cell)
+    return tuple(value) if isinstance(value, list) else value
