@@ -72,13 +72,12 @@ def simulate(
 
 
 def _print_table(truth: dict[str, Any]) -> None:
-    from rich import box
     from rich.console import Console
     from rich.table import Table
 
     states = [state for state in next(iter(truth["machines"].values()))["time_s"] if state != "idle"]
     title = f"What the plant made in {truth['elapsed_s']:.0f} s: parts, and seconds in each state"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE)
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
     table.add_column("machine", no_wrap=True)
     for heading in ("produced", "good", "scrap", *(state.replace("_", " ") for state in states)):
         table.add_column(heading, justify="right")

@@ -10,6 +10,8 @@ The counter speaks Modbus RTU as device id 1 and is silent for every other id:
 | holding 0-1 | boxes, uint32, high word first (ABCD) |
 | holding 2 | rejects, uint16 |
 | holding 3 | status: 1 producing, 2 delay, 3 down, 4 setup, 5 planned stop, 6 idle |
+
+Any speed will do; open both lines without parity, for a pseudo terminal has none and setting it is an error.
 """
 
 from __future__ import annotations
