@@ -24,17 +24,20 @@ class TagState:
     """What is known of one tag: how its readings are treated, and the one that was stored last."""
 
     __slots__ = (
-        "age_ns", "cause", "deadband", "id", "latest", "machine", "max_skew_ns", "name", "offset", "quality", "raw",
+        "cause", "deadband", "divisor", "id", "latest", "machine", "max_skew_ns", "name", "offset", "quality", "raw",
         "received", "refresh_ns", "scale", "scaled", "skew_ns", "stored", "stream", "value",
     )  # fmt: skip
 
     def __init__(self, tag: Tag, number: int, *, machine: bool, refresh_ns: int, max_skew_ns: int) -> None:
         settings = tag.settings
         self.name, self.id, self.machine = tag.name, number, int(machine)
-        self.scale = 1.0 if settings.scale is None else settings.scale
+        scale = 1.0 if settings.scale is None else settings.scale
+        # 202 * 0.1 is 20.200000000000003, 202 / 10 is 20.2: a scale that is one over a whole number divides by it.
+        whole = scale != 0 and abs(1 / scale) >= 1 and 1 / round(1 / scale) == scale
+        self.scale, self.divisor = (1.0, float(round(1 / scale))) if whole else (scale, 1.0)
         self.offset = 0.0 if settings.offset is None else settings.offset
         self.scaled = settings.scale is not None or settings.offset is not None
-        self.deadband = settings.deadband or 0.0
+        self.deadband = (settings.deadband or 0.0) * (1 + 1e-12)
         self.stream = settings.store == "every"
         self.refresh_ns = -1 if self.stream else refresh_ns
         self.max_skew_ns = max_skew_ns
@@ -71,7 +74,7 @@ class Intake:
             if value.__class__ is float and not isfinite(value):
                 value, quality, cause = None, Quality.BAD, "not_a_number"
             elif state.scaled and value.__class__ in (int, float):
-                value = value * state.scale + state.offset
+                value = value * state.scale / state.divisor + state.offset
             if (
                 value == state.value
                 and quality == state.quality

@@ -1,0 +1,280 @@
+"""The store: durable rows, numbers never given twice, explicit holes, damage put aside."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fakes import START, FakeClock, S
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge_agent.contract import Quality, Value
+from edge_agent.store import Draft, Issued, Row, Store, StoreError, StoreThread
+from edge_agent.store.values import pack, unpack
+
+GOOD, BAD = int(Quality.GOOD), int(Quality.BAD)
+
+
+def freeze(draft: Draft, issued: Issued) -> bytes:
+    return json.dumps(
+        {"id": f"{issued.epoch}:{issued.number}", "sequence": issued.sequence, "data": draft.data}
+    ).encode()
+
+
+def draft(number: int = 1, topic: str = "t", key: str | None = None, revision: int = 0) -> Draft:
+    return Draft("edge.production.v1", topic, "s", {"n": number}, key, revision)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store(tmp_path / "data") as store:
+        store.begin(START)
+        yield store
+
+
+def issue(store: Store, *drafts: Draft, now: int = START) -> None:
+    with store.transaction():
+        store.issue(drafts, freeze, now)
+
+
+def identities_of(store: Store) -> list[str]:
+    return [json.loads(record.payload)["id"] for record in store.records.page()]
+
+
+@given(
+    st.one_of(
+        st.booleans(),
+        st.integers(-(2**63), 2**64 - 1),
+        st.floats(allow_nan=False),
+        st.text(),
+        st.binary(),
+        st.tuples(st.integers(), st.booleans(), st.floats(allow_nan=False)),
+    )
+)
+def test_value_packed_and_stored_comes_back_as_it_was(value: Value) -> None:
+    with sqlite3.connect(":memory:") as db:
+        cell = db.execute("SELECT ?", (pack(value),)).fetchone()[0]
+    db.close()
+    back = unpack(cell)
+    assert back == value
+    assert type(back) is type(value)
+
+
+def test_steps_begin_with_what_holds_at_the_start(store: Store) -> None:
+    tag = store.register([("plc.count", True)])["plc.count"]
+    rows = [(tag, START + second * S, second, GOOD, None, None, 1) for second in range(10)]
+    store.append(rows, START + 10 * S)
+    found = store.readings.steps("plc.count", START + 5 * S + 1, START + 8 * S)
+    assert [value for _, value, _, _ in found] == [5, 6, 7]
+
+
+def test_steps_reach_back_over_bad_readings_to_good_ones(store: Store) -> None:
+    tag = store.register([("plc.count", True)])["plc.count"]
+    good: list[Row] = [(tag, START + second * S, second, GOOD, None, None, 1) for second in range(4)]
+    bad: list[Row] = [(tag, START + (4 + second) * S, None, BAD, "device_offline", None, 1) for second in range(4)]
+    store.append(good + bad, START + 10 * S)
+    found = store.readings.steps("plc.count", START + 8 * S, START + 9 * S, good_before=2)
+    assert [value for _, value, _, _ in found] == [2, 3, None, None, None, None]
+
+
+def test_steps_in_time_order_whatever_the_order_of_arrival(store: Store) -> None:
+    tag = store.register([("plc.count", True)])["plc.count"]
+    for second in (3, 1, 2):
+        store.append([(tag, START + second * S, second, GOOD, None, None, 1)], START + 4 * S)
+    assert [step[1] for step in store.readings.steps("plc.count", START, START + 9 * S)] == [1, 2, 3]
+
+
+def test_integer_of_64_bits_without_sign_is_stored_exactly(store: Store) -> None:
+    tag = store.register([("plc.count", True)])["plc.count"]
+    store.append([(tag, START, 2**64 - 1, GOOD, None, None, 1)], START)
+    assert store.readings.steps("plc.count", START, START + S)[0][1] == 2**64 - 1
+
+
+def test_tag_that_a_machine_draws_on_later_brings_its_earlier_readings(store: Store) -> None:
+    tag = store.register([("plc.count", False)])["plc.count"]
+    store.append([(tag, START, 7, GOOD, None, None, 0)], START)
+    assert store.readings.steps("plc.count", START, START + S) == []
+    store.register([("plc.count", True)])
+    assert store.readings.steps("plc.count", START, START + S)[0][1] == 7
+
+
+def test_start_after_a_stop_says_that_nothing_is_known_since_the_last_sign_of_life(tmp_path: Path) -> None:
+    with Store(tmp_path) as store:
+        store.begin(START)
+        tag = store.register([("plc.count", True)])["plc.count"]
+        store.append([(tag, START, 7, GOOD, None, None, 1)], START + 3 * S)
+    with Store(tmp_path) as store:
+        store.begin(START + 60 * S)
+        last = store.readings.newest("plc.count")
+    assert last == (START + 3 * S + 1, None, BAD, "agent_down")
+
+
+def test_identity_is_fixed_on_disk_and_numbers_are_skipped_never_reused(tmp_path: Path) -> None:
+    seen: list[str] = []
+    for _ in range(3):
+        with Store(tmp_path) as store:
+            store.begin(START)
+            issue(store, draft(), draft())
+            seen = identities_of(store)
+    assert len(seen) == len(set(seen)) == 6
+    assert {identity.split(":")[0] for identity in seen} == {"1"}
+
+
+@pytest.mark.parametrize("lost", ["edge-agent.db", "identity.json"])
+def test_identity_begins_a_new_epoch_when_either_file_is_lost(tmp_path: Path, lost: str) -> None:
+    with Store(tmp_path) as store:
+        store.begin(START)
+        issue(store, draft())
+        first = set(identities_of(store))
+    for path in tmp_path.glob(lost + "*"):
+        path.unlink()
+    with Store(tmp_path) as store:
+        assert store.begin(START).epoch == 2
+        issue(store, draft(), draft())
+        assert len(first & {i for i in identities_of(store) if i.startswith("2:")}) == 0
+
+
+def test_identity_begins_a_new_epoch_when_the_database_is_rolled_back(tmp_path: Path) -> None:
+    with Store(tmp_path) as store:
+        store.begin(START)
+    yesterday = (tmp_path / "edge-agent.db").read_bytes()
+    with Store(tmp_path) as store:
+        store.begin(START)
+        issue(store, draft())
+        issued = set(identities_of(store))
+    for path in tmp_path.glob("edge-agent.db-*"):
+        path.unlink()
+    (tmp_path / "edge-agent.db").write_bytes(yesterday)
+    with Store(tmp_path) as store:
+        store.begin(START)
+        issue(store, draft())
+        assert not issued & set(identities_of(store))
+
+
+def test_identity_reserves_further_blocks_as_numbers_run_out(store: Store) -> None:
+    issue(store, *[draft(number) for number in range(2_500)])
+    assert store.identity is not None
+    assert store.identity.reserved > 2_500
+    assert json.loads((store.folder / "identity.json").read_text())["reserved"] == store.identity.reserved
+
+
+def test_records_count_their_sequence_by_topic(store: Store) -> None:
+    issue(store, draft(topic="a"), draft(topic="b"), draft(topic="a"))
+    assert [(record.topic, record.sequence) for record in store.records.page()] == [("a", 1), ("b", 1), ("a", 2)]
+
+
+def test_records_stay_in_the_outbox_until_they_are_answered(store: Store) -> None:
+    issue(store, draft(1), draft(2), draft(3))
+    first = store.records.waiting(0, 10)
+    store.records.answer([first[0][0]], START, 0)
+    store.records.answer([first[1][0]], START, 0x87, "Not authorized")
+    assert [row[0] for row in store.records.waiting(0, 10)] == [first[2][0]]
+    assert store.records.figures() == {"waiting": 1, "refused": 1}
+
+
+def test_records_issued_in_a_transaction_that_fails_leave_no_trace(store: Store) -> None:
+    with pytest.raises(RuntimeError), store.transaction():
+        store.issue([draft()], freeze, START)
+        raise RuntimeError
+    assert store.records.page() == []
+
+
+def test_records_latest_revision_of_a_key_is_its_truth(store: Store) -> None:
+    issue(store, draft(1, key="k"), draft(2, key="k", revision=1), draft(3, key="other"))
+    assert store.records.latest("k") == {"n": 2}
+    assert store.records.latest("none") is None
+
+
+def test_store_in_use_names_the_process_and_the_cure(tmp_path: Path) -> None:
+    with Store(tmp_path), pytest.raises(StoreError, match=r"in use by another agent \(process \d+\).*agent\.data"):
+        Store(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"this is no database, whatever its name may say" * 100, b"\0" * 8192])
+def test_store_that_is_no_database_is_kept_aside_and_an_empty_one_begins(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "edge-agent.db").write_bytes(content)
+    with Store(tmp_path) as store:
+        store.begin(START)
+        assert store.damaged is not None
+        assert store.damaged.read_bytes() == content
+        issue(store, draft())
+
+
+def test_store_of_another_program_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "edge-agent.db"
+    with sqlite3.connect(path) as db:
+        db.execute("CREATE TABLE theirs (id)")
+    db.close()
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match="another program's database"):
+        Store(tmp_path)
+    assert path.read_bytes() == before
+
+
+def test_store_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    with Store(tmp_path):
+        pass
+    with sqlite3.connect(tmp_path / "edge-agent.db") as db:
+        db.execute("PRAGMA user_version = 99")
+    db.close()
+    with pytest.raises(StoreError, match="newer version"):
+        Store(tmp_path)
+
+
+def test_store_that_is_not_there_is_not_made_for_a_reader(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="no store in"):
+        Store(tmp_path / "nothing", create=False)
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_prune_keeps_the_newest_reading_of_each_machines_tag(store: Store) -> None:
+    ids = store.register([("plc.old", True), ("plc.new", True), ("plc.spare", False)])
+    old = [(ids["plc.old"], START, 1, GOOD, None, None, 1), (ids["plc.spare"], START, 1, GOOD, None, None, 0)]
+    store.append(old, START)
+    store.append([(ids["plc.new"], START + 100 * S, 2, GOOD, None, None, 1)], START + 100 * S)
+    store.append([(ids["plc.new"], START + 200 * S, 3, GOOD, None, None, 1)], START + 200 * S)
+    with store.transaction():
+        store.readings.prune(START + 200 * S, 1_000)
+    assert [(reading.tag, reading.value) for reading in store.readings.page()] == [("plc.old", 1), ("plc.new", 3)]
+
+
+def test_page_lists_a_span_of_time_and_chosen_tags(store: Store) -> None:
+    ids = store.register([("plc.a", False), ("plc.b", False)])
+    for second in range(300):
+        rows = [(number, START + second * S, second, GOOD, None, None, 0) for number in ids.values()]
+        store.append(rows, START + second * S)
+    found = store.readings.page(tags=["plc.b"], since=START + 100 * S, until=START + 103 * S)
+    assert [(reading.tag, reading.value) for reading in found] == [("plc.b", 100), ("plc.b", 101), ("plc.b", 102)]
+
+
+async def test_thread_commits_in_groups_and_gives_a_sign_of_life_each_second(tmp_path: Path) -> None:
+    clock = FakeClock()
+    store = Store(tmp_path)
+    store.begin(START)
+    tag = store.register([("plc.a", True)])["plc.a"]
+    thread = StoreThread(store, clock, S // 2)
+    for second in range(3):
+        thread.append([(tag, START + second, second, GOOD, None, None, 1)])
+    assert store.readings.newest("plc.a") is None
+    await thread.flush()
+    assert store.readings.newest("plc.a") == (START + 2, 2, GOOD, None)
+    await thread.close()
+
+
+async def test_thread_drops_and_marks_what_memory_cannot_hold(tmp_path: Path) -> None:
+    clock = FakeClock()
+    store = Store(tmp_path)
+    store.begin(START)
+    tag = store.register([("plc.a", True)])["plc.a"]
+    thread = StoreThread(store, clock, S // 2, max_waiting=5)
+    for second in range(8):
+        thread.append([(tag, START + second, second, GOOD, None, None, 1)])
+    await thread.flush()
+    await thread.flush()
+    assert thread.dropped == 3
+    assert store.readings.newest("plc.a") == (START + 5, None, BAD, "overflow")
+    await thread.close()
