@@ -103,13 +103,20 @@ class MqttSettings(Settings):
     @field_validator("url")
     @classmethod
     def _url_of_a_broker(cls, url: str) -> str:
-        parts = urlsplit(url)
+        if "@" in url:
+            raise ValueError("write username and password as keys of their own, not in the URL")
+        try:
+            parts = urlsplit(url)
+        except ValueError:
+            raise ValueError("expected mqtt://host[:port], mqtts://…, ws://… or wss://…") from None
         if parts.scheme not in ("mqtt", "mqtts", "ws", "wss") or not parts.hostname:
             raise ValueError("expected mqtt://host[:port], mqtts://…, ws://… or wss://…")
-        if parts.username or parts.password:
-            raise ValueError("write username and password as keys of their own, not in the URL")
-        if parts.port == 0:
-            raise ValueError("port 0 is no port")
+        try:
+            port = parts.port
+        except ValueError:
+            port = 0
+        if port == 0:
+            raise ValueError("the port must be a number from 1 to 65535")
         return url
 
     @model_validator(mode="after")

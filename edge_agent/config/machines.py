@@ -1,0 +1,120 @@
+"""The machines of the configuration: validated, and checked against the tags that they draw on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from edge_agent.config.devices import check_name, tag_entries
+from edge_agent.config.document import Entry, Node
+from edge_agent.config.faults import Fault, Path, Report, closest, scope_of
+from edge_agent.config.later import check_later
+from edge_agent.config.models import MachineSettings
+from edge_agent.config.validation import validated
+from edge_agent.contract import Device
+
+
+class _Use(NamedTuple):
+    """A place in a machine that names a tag."""
+
+    path: Path
+    node: Node
+    exact: bool
+    """Whether the raw value is needed, so that a deadband or a scale would falsify it."""
+
+
+def load_machines(
+    named: dict[str, Entry], device_entries: dict[str, Entry], devices: Mapping[str, Device], report: Report
+) -> dict[str, MachineSettings]:
+    """The sound machines by name, in the order of the document; the mistakes of the others are reported."""
+    machines: dict[str, MachineSettings] = {}
+    reasons = _reasons(device_entries, devices, report)
+    tags = {f"{device}.{tag}" for device, entry in device_entries.items() for tag in tag_entries(entry)}
+    for name, entry in named.items():
+        path: Path = ("machines", name)
+        check_name(entry, path, report)
+        check_later(entry, path, report)
+        settings = validated(MachineSettings, entry, path, report)
+        complete = True
+        for use in _uses(entry, path):
+            complete &= _check_use(use, device_entries, reasons, tags, report)
+        _check_map(entry, path, report)
+        if settings is not None and complete and not report.stops(scope_of(path)):
+            machines[name] = settings
+    return machines
+
+
+def _reasons(entries: dict[str, Entry], devices: Mapping[str, Device], report: Report) -> dict[str, str]:
+    """Why each device that is not sound is disabled: its first fault."""
+    first: dict[str, str] = {}
+    for fault in report.result():
+        if fault.severity == "error":
+            first.setdefault(fault.scope, f"{fault.place}: {fault.message}")
+    return {name: first.get(f"devices.{name}", "see its faults") for name in entries if name not in devices}
+
+
+def _uses(machine: Entry, path: Path) -> Iterator[_Use]:
+    settings = machine.value.mapping or {}
+    for section in ("state", "reason", "product"):
+        if section in settings:
+            yield from _use(settings[section], (*path, section), exact=section == "state")
+    for section in ("counts", "process"):
+        if section in settings:
+            for name, entry in (settings[section].value.mapping or {}).items():
+                yield from _use(entry, (*path, section, name), exact=section == "counts")
+
+
+def _use(entry: Entry, path: Path, exact: bool) -> Iterator[_Use]:
+    tag = (entry.value.mapping or {}).get("tag")
+    if tag is not None and tag.value.text is not None and tag.value.text.count(".") == 1:
+        yield _Use((*path, "tag"), tag.value, exact)
+
+
+def _check_use(
+    use: _Use, entries: dict[str, Entry], reasons: Mapping[str, str], tags: set[str], report: Report
+) -> bool:
+    """Whether the tag is there and can be used so; what is wrong is reported, if it is certain."""
+    text = use.node.text or ""
+    device, _, tag = text.partition(".")
+    scope = scope_of(use.path)
+    if device in reasons:
+        message = f"depends on the device {device!r}, which is disabled: {reasons[device]}"
+        report.add(Fault(use.node.place, message, use.path, scope=scope))
+        return False
+    if text not in tags:
+        if report.unreadable and device not in entries:
+            return False  # it may stand in the file that could not be read
+        known = tag_entries(entries[device]) if device in entries else {}
+        near = closest(tag, known)
+        suggestion = f"{device}.{near}" if near else closest(text, sorted(tags))
+        message = f"the device {device!r} has no such tag" if device in entries else f"there is no device {device!r}"
+        report.add(Fault(use.node.place, message, use.path, text, suggestion=suggestion, scope=scope))
+        return False
+    if not use.exact:
+        return True
+    sound = True
+    settings = tag_entries(entries[device])[tag].value.mapping or {}
+    for key, neutral in (("deadband", 0), ("scale", 1), ("offset", 0)):
+        if key in settings and settings[key].value.value not in (None, neutral):
+            sound = False
+            message = (
+                f"{text} has a {key} at {settings[key].key.place}, and a state or a count needs the raw value; "
+                f"remove the {key} or name another tag"
+            )
+            report.add(Fault(use.node.place, message, use.path, scope=scope))
+    return sound
+
+
+def _check_map(machine: Entry, path: Path, report: Report) -> None:
+    """Report values of a status map that one reading could match twice, such as 1 and 0x1, or 1 and true."""
+    state = (machine.value.mapping or {}).get("state")
+    given = None if state is None else (state.value.mapping or {}).get("map")
+    seen: dict[str, Entry] = {}
+    for name, entry in ({} if given is None else given.value.mapping or {}).items():
+        value = entry.key.value
+        word = str(int(value)) if isinstance(value, bool | float) and value == int(value) else str(value)
+        earlier = seen.setdefault(word, entry)
+        if earlier is not entry:
+            message = f"is the same value as {earlier.key.text!r} at {earlier.key.place}"
+            where = (*path, "state", "map", name)
+            report.add(Fault(entry.key.place, message, where, scope=scope_of(path)))
