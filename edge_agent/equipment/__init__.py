@@ -1,0 +1,45 @@
+"""Tag readings to intervals of machine state, and to counts: pure, exact, without a clock.
+
+`timeline` turns the stored readings of a status tag into spans of machine state, finds the short stops among them and
+lays the schedule over them. `counters` turns the readings of a counter into steps of items.
+"""
+
+from edge_agent.equipment.counters import CounterRules, Step, steps
+from edge_agent.equipment.timeline import (
+    CAUSES,
+    LABELS,
+    NOT_SCHEDULED,
+    PRODUCING,
+    STATES,
+    UNKNOWN,
+    Row,
+    Timeline,
+    apply_schedule,
+    coverage,
+    is_bad,
+    mark_short_stops,
+    open_stop_since,
+    state_timeline,
+    watch_count,
+)
+
+__all__ = [
+    "CAUSES",
+    "LABELS",
+    "NOT_SCHEDULED",
+    "PRODUCING",
+    "STATES",
+    "UNKNOWN",
+    "CounterRules",
+    "Row",
+    "Step",
+    "Timeline",
+    "apply_schedule",
+    "coverage",
+    "is_bad",
+    "mark_short_stops",
+    "open_stop_since",
+    "state_timeline",
+    "steps",
+    "watch_count",
+]

@@ -1,0 +1,256 @@
+"""Shifts, breaks, production days and windows as UTC nanoseconds, from local times in an IANA zone (pure).
+
+A local time that occurs twice is the first one; one that does not exist (clocks went forward) takes the offset before
+the change, which puts it as long after the change as it stood after the missing hour's begin. A shift whose end is not
+after its begin ends on the next day. A shift belongs, whole, to the production day in which it begins, also where the
+production day changes in the middle of a night shift; other time belongs to the day by `production_day_starts`.
+`closed` lists production days: their shifts do not happen. Without shifts all time is scheduled, closed days aside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
+from itertools import pairwise
+from zoneinfo import ZoneInfo
+
+from edge_agent.contract import NS_PER_S
+
+Interval = tuple[int, int]
+"""Half-open [start, end), ns since 1970 UTC."""
+
+OFF = "off"
+"""The name of the time outside all shifts."""
+_WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_DAY_MIN = 24 * 60
+_DAY_S = 86_400
+_EPOCH_DAY = date(1970, 1, 1).toordinal()
+_CACHED_DAYS = 1_000
+
+
+def weekdays(text: str) -> frozenset[int]:
+    """Days of the week from `mon-fri` or `mon, wed, sat-sun`; 0 is Monday. A range may run over the weekend.
+
+    Raises:
+        ValueError: not a day of the week.
+    """
+    days: set[int] = set()
+    for part in text.replace(" ", "").split(","):
+        first, _, last = part.partition("-")
+        begin, end = _WEEKDAYS.index(first), _WEEKDAYS.index(last or first)
+        days.update((begin + step) % 7 for step in range((end - begin) % 7 + 1))
+    return frozenset(days)
+
+
+def minutes(text: str) -> int:
+    """A local time such as `06:30` in minutes after midnight."""
+    hours, _, rest = text.partition(":")
+    return int(hours) * 60 + int(rest)
+
+
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """One shift: the days of the week on which it begins (0 is Monday), and local times in minutes after midnight."""
+
+    name: str
+    days: frozenset[int]
+    start_min: int
+    end_min: int
+    breaks: tuple[tuple[int, int], ...] = ()
+
+    @classmethod
+    def of(cls, name: str, days: str, start: str, end: str, breaks: Iterable[str] = ()) -> Shift:
+        """A shift as it is written in YAML: `Shift.of("early", "mon-fri", "06:00", "14:00", ["09:00-09:15"])`."""
+        pauses = tuple((minutes(pause.partition("-")[0]), minutes(pause.partition("-")[2])) for pause in breaks)
+        return cls(name, weekdays(days), minutes(start), minutes(end), pauses)
+
+
+@dataclass(frozen=True, slots=True)
+class Occurrence:
+    """One shift on one day: its bounds in ns, the production day it belongs to, and its breaks in ns."""
+
+    name: str
+    start_ns: int
+    end_ns: int
+    production_day: date
+    breaks: tuple[Interval, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Calendar:
+    """When a site works. Answers are in UTC ns and cached by day."""
+
+    zone: str = "UTC"
+    production_day_starts_min: int = 0
+    shifts: tuple[Shift, ...] = ()
+    closed: frozenset[date] = frozenset()
+    _days: dict[int, tuple[Occurrence, ...]] = field(default_factory=dict, compare=False, repr=False)
+
+    def occurrences(self, start_ns: int, end_ns: int) -> list[Occurrence]:
+        """The shifts that overlap [start_ns, end_ns), by their begin."""
+        found: list[Occurrence] = []
+        for day in range(_utc_day(start_ns) - 2, _utc_day(end_ns) + 2):
+            found.extend(each for each in self._day(day) if each.start_ns < end_ns and start_ns < each.end_ns)
+        return sorted(found, key=lambda each: each.start_ns)
+
+    def scheduled(self, start_ns: int, end_ns: int) -> list[Interval] | None:
+        """The scheduled time that overlaps [start_ns, end_ns), disjoint and in order; None: all of it."""
+        if self.shifts:
+            return _union((each.start_ns, each.end_ns) for each in self.occurrences(start_ns, end_ns))
+        if not self.closed:
+            return None
+        open_days = (self.day_bounds(day) for day in self._dates(start_ns, end_ns) if day not in self.closed)
+        return _union(bounds for bounds in open_days if bounds[0] < end_ns and start_ns < bounds[1])
+
+    def breaks(self, start_ns: int, end_ns: int) -> list[Interval]:
+        """The breaks that overlap [start_ns, end_ns), disjoint and in order."""
+        pauses = (pause for each in self.occurrences(start_ns, end_ns) for pause in each.breaks)
+        return _union(pause for pause in pauses if pause[0] < end_ns and start_ns < pause[1])
+
+    def shift_at(self, time_ns: int) -> str | None:
+        """The name of the shift at an instant, `off` outside all of them; None without shifts."""
+        if not self.shifts:
+            return None
+        running = self.occurrences(time_ns, time_ns + 1)
+        return running[0].name if running else OFF
+
+    def production_day(self, time_ns: int) -> date:
+        """The production day of an instant: that of the running shift's begin, else the day by its start."""
+        running = self.occurrences(time_ns, time_ns + 1)
+        return running[0].production_day if running else self._plain_day(time_ns)
+
+    def day_bounds(self, day: date) -> Interval:
+        """The bounds of a production day, in ns; 23 or 25 hours apart where the clocks change."""
+        start = self.production_day_starts_min
+        return self._utc(day, start), self._utc(day + timedelta(days=1), start)
+
+    def parts(self, start_ns: int, end_ns: int) -> list[Interval]:
+        """[start_ns, end_ns) cut where the shift changes: one part where it does not."""
+        if not self.shifts:
+            return [(start_ns, end_ns)]
+        bounds = {start_ns, end_ns}
+        for each in self.occurrences(start_ns, end_ns):
+            bounds.update(edge for edge in (each.start_ns, each.end_ns) if start_ns < edge < end_ns)
+        edges = sorted(bounds)
+        return list(pairwise(edges))
+
+    def _dates(self, start_ns: int, end_ns: int) -> Iterator[date]:
+        for day in range(_utc_day(start_ns) - 2, _utc_day(end_ns) + 2):
+            yield date.fromordinal(_EPOCH_DAY + day)
+
+    def _plain_day(self, time_ns: int) -> date:
+        days = [day for day in self._dates(time_ns, time_ns) if self.day_bounds(day)[0] <= time_ns]
+        return days[-1]
+
+    def _day(self, number: int) -> tuple[Occurrence, ...]:
+        known = self._days.get(number)
+        if known is None:
+            if len(self._days) >= _CACHED_DAYS:
+                self._days.clear()
+            day = date.fromordinal(_EPOCH_DAY + number)
+            here = (self._occurrence(shift, day) for shift in self.shifts if day.weekday() in shift.days)
+            known = self._days[number] = tuple(
+                each for each in here if each.start_ns < each.end_ns and each.production_day not in self.closed
+            )
+        return known
+
+    def _occurrence(self, shift: Shift, day: date) -> Occurrence:
+        begin, end = shift.start_min, shift.end_min + (_DAY_MIN if shift.end_min <= shift.start_min else 0)
+        start_ns, end_ns = self._utc(day, begin), self._utc(day, end)
+        pauses = []
+        for pause_begin, pause_end in shift.breaks:
+            first = pause_begin + (_DAY_MIN if pause_begin < begin else 0)
+            last = pause_end + (_DAY_MIN if pause_end <= pause_begin else 0) + first - pause_begin
+            pause = (max(self._utc(day, first), start_ns), min(self._utc(day, last), end_ns))
+            if pause[0] < pause[1]:
+                pauses.append(pause)
+        return Occurrence(shift.name, start_ns, end_ns, self._plain_day(start_ns), tuple(pauses))
+
+    def _utc(self, day: date, minute: int) -> int:
+        return local_ns(self.zone, day + timedelta(days=minute // _DAY_MIN), minute % _DAY_MIN)
+
+
+@lru_cache(maxsize=4_096)
+def local_ns(zone: str, day: date, minute: int) -> int:
+    """A local time, in minutes after midnight, in ns since 1970 UTC (the first of two; in a gap, the offset before)."""
+    local = datetime(day.year, day.month, day.day, minute // 60, minute % 60, tzinfo=ZoneInfo(zone))
+    return int(local.timestamp()) * NS_PER_S
+
+
+def _utc_day(time_ns: int) -> int:
+    return time_ns // (_DAY_S * NS_PER_S)
+
+
+def _union(intervals: Iterable[Interval]) -> list[Interval]:
+    joined: list[Interval] = []
+    for start, end in sorted(intervals):
+        if joined and start <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(joined[-1][1], end))
+        else:
+            joined.append((start, end))
+    return joined
+
+
+# ---------------------------------------------------------------------------------------------- windows
+
+
+def fixed_windows(zone: str, length_s: int, start_ns: int, end_ns: int) -> Iterator[Interval]:
+    """Every window of a fixed length that overlaps [start_ns, end_ns), whole, in order, in ns.
+
+    Windows are aligned to local midnight; a change of the offset from UTC cuts one in two or shortens it.
+
+    Args:
+        zone: an IANA zone.
+        length_s: a divisor of an hour, in seconds.
+        start_ns: the range's start.
+        end_ns: the range's end, not included.
+    """
+    if start_ns >= end_ns:
+        return
+    first_s, last_s = start_ns // NS_PER_S, -(-end_ns // NS_PER_S)
+    for begin, end, offset in _constant_offsets(zone, first_s - length_s, last_s + length_s):
+        window = max(begin, (first_s + offset) // length_s * length_s - offset)
+        while window < min(end, last_s):
+            until = min(end, ((window + offset) // length_s + 1) * length_s - offset)
+            if until * NS_PER_S > start_ns:
+                yield window * NS_PER_S, until * NS_PER_S
+            window = until
+
+
+def _constant_offsets(zone: str, first_s: int, last_s: int) -> Iterator[tuple[int, int, int]]:
+    """The periods of constant offset that overlap [first_s, last_s): begin, end (or wider), offset, in seconds."""
+    changes: list[int] = []
+    for day in range(first_s // _DAY_S, last_s // _DAY_S + 1):
+        changes.extend(_changes(zone, day))
+    bounds = [first_s // _DAY_S * _DAY_S, *changes, (last_s // _DAY_S + 1) * _DAY_S]
+    for begin, end in pairwise(bounds):
+        if begin < end:
+            yield begin, end, _offset(ZoneInfo(zone), begin)
+
+
+@lru_cache(maxsize=_CACHED_DAYS)
+def _changes(zone: str, utc_day: int) -> Sequence[int]:
+    """The instants of this UTC day, in seconds since 1970, at which the zone's offset changes."""
+    info = ZoneInfo(zone)
+    found = []
+    for hour in range(utc_day * _DAY_S, (utc_day + 1) * _DAY_S, 3_600):
+        # The change may come with the first second of this hour, so the second before it is looked at.
+        before, after = hour - 1, hour + 3_599
+        old = _offset(info, before)
+        if _offset(info, after) == old:
+            continue
+        while after - before > 1:
+            middle = (before + after) // 2
+            if _offset(info, middle) == old:
+                before = middle
+            else:
+                after = middle
+        found.append(after)
+    return tuple(found)
+
+
+def _offset(zone: ZoneInfo, time_s: int) -> int:
+    offset = datetime.fromtimestamp(time_s, UTC).astimezone(zone).utcoffset()
+    return 0 if offset is None else offset.days * _DAY_S + offset.seconds
