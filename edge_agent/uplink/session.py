@@ -1,0 +1,359 @@
+"""What happens while connected: what is sent next, how much at once, and when the connection counts as dead."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import logging
+import math
+import random
+from collections import deque
+from collections.abc import Coroutine
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from edge_agent.clock import Clock
+from edge_agent.contract import NS_PER_S
+from edge_agent.uplink import words
+from edge_agent.uplink.connection import MQTT_5, Connection, ConnectionLimits, Terms
+from edge_agent.uplink.settle import Outbox, Settler, Waiting
+from edge_agent.uplink.words import Lost
+
+log = logging.getLogger("edge_agent.uplink")
+
+CONTENT_TYPE = "application/cloudevents+json"
+_REMEMBERED_REFUSALS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Limits(ConnectionLimits):
+    """Every limit of the uplink; the defaults are the product's, tests shorten them."""
+
+    window: int = 16
+    """At most this many messages unacknowledged, and never more than the broker's Receive Maximum."""
+    batch: int = 512
+    """Records fetched from the outbox at once."""
+    settle_s: float = 0.05
+    """Acknowledgements are given to the outbox together this often, or 256 at a time."""
+    unsettled: int = 4_096
+    """Nothing more is sent while this many answers wait for the outbox."""
+    ack_s: float = 30.0
+    silence_s: float = 25.0
+    """No byte from the broker for this long ends the connection (longer if the broker sets a longer keep-alive)."""
+    watch_s: float = 1.0
+    idle_s: float = 5.0
+    """The outbox is asked this often even when nobody says that there is something new."""
+    backlog_s: float = 60.0
+    stop_s: float = 5.0
+    slow_min_s: float = 1.0
+    slow_max_s: float = 60.0
+    backoff_min_s: float = 1.0
+    backoff_max_s: float = 60.0
+    stable_s: float = 60.0
+    """The back-off begins anew only after a connection that lasted this long."""
+    takeover_s: float = 60.0
+    """The wait after another client took over our client id."""
+    retry_5_s: float = 3_600.0
+    """After this long on MQTT 3.1.1, MQTT 5 is tried again."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts since the start of the agent."""
+
+    sent: int = 0
+    accepted: int = 0
+    refused: int = 0
+    no_subscriber: int = 0
+    slowed: int = 0
+    refusals_logged: set[tuple[str, int]] = field(default_factory=set)
+
+
+class Latest(NamedTuple):
+    """A retained latest value. `expires` is a monotonic time in nanoseconds, or None: it never does."""
+
+    topic: str
+    payload: bytes
+    expires: int | None
+
+
+class _Sent(NamedTuple):
+    what: Waiting | Latest
+    at: int
+
+
+class Session:
+    """One connected period. `run` ends only with an error; `finish` ends it well."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        terms: Terms,
+        outbox: Outbox,
+        settler: Settler,
+        latest: dict[str, Latest],
+        status_topic: str,
+        news: asyncio.Event,
+        limits: Limits,
+        clock: Clock,
+        tally: Tally,
+    ) -> None:
+        self._connection = connection
+        self._terms = terms
+        self._outbox = outbox
+        self._settler = settler
+        self._latest = latest
+        self._news = news
+        self._limits = limits
+        self._clock = clock
+        self._tally = tally
+        self._up_since = clock.now()
+        self._most = max(1, min(limits.window, terms.receive_maximum))
+        self._window = self._most
+        # The agent's status first, then the other latest values, then the records.
+        self._dirty = dict.fromkeys([status_topic, *latest])
+        self._ready: deque[Waiting] = deque()
+        self._again: list[Waiting] = []
+        self._cursor = -1
+        self._in_flight: dict[int, _Sent] = {}
+        self._hungry = asyncio.Event()
+        self._empty = asyncio.Event()
+        self._resume: asyncio.TimerHandle | None = None
+        self._slow_s = 0.0
+        self._finishing = False
+        self._messages = _Messages(connection.version == MQTT_5)
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._in_flight)
+
+    async def run(self) -> None:
+        """Send what waits until the connection is lost.
+
+        Raises:
+            Lost: the connection ended, or was given up; the message says why.
+        """
+        self._pump()
+        await self._settler.flush()  # what the last connection left, before anything is fetched again
+        work: list[Coroutine[Any, Any, None]] = [self._fetch(), self._settler.run(), self._watch()]
+        tasks = [asyncio.create_task(job) for job in work]
+        watched: list[asyncio.Future[Any]] = [*tasks, self._connection.lost]
+        try:
+            done, _ = await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            if self._resume is not None:
+                self._resume.cancel()
+        for ended in done:
+            if isinstance(ended, asyncio.Task):
+                ended.result()  # raises what ended it
+        raise self._connection.lost.result()
+
+    async def finish(self, offline: Latest) -> None:
+        """Wait for what is in flight, publish the last status, and wait for its acknowledgement. Bounded."""
+        self._finishing = True
+        try:
+            async with asyncio.timeout(self._limits.stop_s):
+                await self._quiet()
+                self._send(offline)
+                await self._quiet()
+                await self._settler.flush()
+        except (TimeoutError, Lost) as error:
+            log.warning("stopped before the broker had acknowledged everything: %s", error or "no answer in time")
+
+    async def _quiet(self) -> None:
+        while self._in_flight and not self._connection.lost.done():
+            self._empty.clear()
+            await self._empty.wait()
+
+    def publish_latest(self, topic: str) -> None:
+        self._dirty[topic] = None
+        self._pump()
+
+    # ---------------------------------------------------------------------------------------------------- out
+
+    async def _fetch(self) -> None:
+        """Keep records ready: the next ones are fetched while those before them are sent."""
+        while True:
+            self._hungry.clear()
+            if len(self._ready) > self._limits.batch // 2:
+                await self._hungry.wait()
+                continue
+            self._news.clear()
+            records = await self._outbox.waiting(self._cursor, self._limits.batch)
+            if records:
+                self._cursor = records[-1].position
+                self._ready.extend(records)
+                self._pump()
+            else:
+                await _event_or_timeout(self._news, self._limits.idle_s)
+
+    def _pump(self) -> None:
+        """Send as much as may be in flight."""
+        try:
+            while not self._finishing and len(self._in_flight) < self._window and (what := self._next()) is not None:
+                self._send(what)
+        except Lost as error:
+            self._connection.lose(error)
+        if len(self._ready) <= self._limits.batch // 2:
+            self._hungry.set()
+
+    def _next(self) -> Waiting | Latest | None:
+        while self._dirty:
+            topic = next(iter(self._dirty))
+            del self._dirty[topic]
+            value = self._latest[topic]
+            if value.expires is None or value.expires > self._clock.monotonic():
+                return value
+        if self._resume is not None or len(self._settler) >= self._limits.unsettled:
+            return None
+        if self._again:
+            return heapq.heappop(self._again)
+        return self._ready.popleft() if self._ready else None
+
+    def _send(self, what: Waiting | Latest) -> None:
+        now = self._clock.monotonic()
+        if isinstance(what, Latest):
+            properties, retain = self._messages.latest(what, now), True
+        else:
+            properties, retain = self._messages.record(self._waited(what)), False
+        if _packet_bytes(what.topic, what.payload, properties) > self._terms.maximum_packet_bytes:
+            limit = self._terms.maximum_packet_bytes
+            self._refused(what, words.TOO_LARGE, f"the broker takes at most {limit} bytes: raise its limit")
+            return
+        if not what.topic or "\0" in what.topic:
+            self._refused(what, words.TOPIC_INVALID, "")
+            return
+        try:
+            mid = self._connection.publish(what.topic, what.payload, retain, properties)
+        except ValueError as error:
+            self._refused(what, words.TOPIC_INVALID, str(error))
+            return
+        self._in_flight[mid] = _Sent(what, now)
+        if isinstance(what, Waiting):
+            self._tally.sent += 1
+
+    def _waited(self, record: Waiting) -> bool:
+        """Whether a record was issued before this connection came up, or a while ago."""
+        return record.issued < self._up_since or self._clock.now() - record.issued > self._limits.backlog_s * NS_PER_S
+
+    # ----------------------------------------------------------------------------------------------------- in
+
+    def acknowledged(self, mid: int, code: int, told: str) -> None:
+        """The broker's answer to one message."""
+        sent = self._in_flight.pop(mid, None)
+        if sent is None:
+            return
+        if not self._in_flight:
+            self._empty.set()
+        if code in words.SLOW_DOWN:
+            self._slow_down(sent.what, code, told)
+        elif code >= words.SUCCESS_BELOW:
+            self._refused(sent.what, code, told)
+        elif isinstance(sent.what, Waiting):
+            self._accepted(sent.what, code)
+        self._pump()
+
+    def _accepted(self, record: Waiting, code: int) -> None:
+        self._tally.accepted += 1
+        self._tally.no_subscriber += code == words.NO_SUBSCRIBERS
+        self._settler.accept(record.position)
+        self._window = min(self._most, self._window * 2)
+        self._slow_s = 0.0
+
+    def _refused(self, what: Waiting | Latest, code: int, told: str) -> None:
+        reason = words.reason(code, told)
+        if isinstance(what, Waiting):
+            self._tally.refused += 1
+            self._settler.refuse(what.position, code, reason)
+        logged = self._tally.refusals_logged
+        if (what.topic, code) not in logged and len(logged) < _REMEMBERED_REFUSALS:
+            logged.add((what.topic, code))
+            kept = "; such records are kept and not sent again" if isinstance(what, Waiting) else ""
+            log.error("the broker refuses what is published on %s: %s%s", what.topic, reason, kept)
+
+    def _slow_down(self, what: Waiting | Latest, code: int, told: str) -> None:
+        """Send the same again after a pause, one at a time until the broker accepts again."""
+        self._tally.slowed += 1
+        if isinstance(what, Waiting):
+            heapq.heappush(self._again, what)
+        else:
+            self._dirty.setdefault(what.topic)
+        self._window = 1
+        if self._resume is None:
+            if self._slow_s == 0.0:
+                log.warning("the broker asks to slow down: %s", words.reason(code, told))
+            self._slow_s = min(self._limits.slow_max_s, max(self._limits.slow_min_s, self._slow_s * 2))
+            loop = asyncio.get_running_loop()
+            self._resume = loop.call_later(self._slow_s * random.uniform(0.5, 1.0), self._go_on)
+
+    def _go_on(self) -> None:
+        self._resume = None
+        self._pump()
+
+    # -------------------------------------------------------------------------------------------------- watch
+
+    async def _watch(self) -> None:
+        """End the connection when paho's thread is dead, the broker silent, or an acknowledgement overdue."""
+        where = self._connection.where
+        silence_s = self._limits.silence_s
+        if (
+            self._terms.keepalive_s != self._limits.keepalive_s
+        ):  # the broker's counts: it is asked for a sign that often
+            silence_s = max(silence_s, self._terms.keepalive_s * 5 / 3) if self._terms.keepalive_s else math.inf
+        while True:
+            await self._clock.sleep_until(self._clock.monotonic() + int(self._limits.watch_s * NS_PER_S))
+            if not self._connection.is_alive():
+                raise Lost(f"{where}: the MQTT client's thread has ended")
+            if self._connection.silence_s() > silence_s:
+                raise Lost(f"{where}: the broker has been silent for {silence_s:g} s: check it and the network")
+            if self._in_flight:
+                oldest = next(iter(self._in_flight.values())).at
+                if self._clock.monotonic() - oldest > self._limits.ack_s * NS_PER_S:
+                    raise Lost(f"{where}: no acknowledgement for {self._limits.ack_s:g} s: look at the broker")
+
+
+class _Messages:
+    """The MQTT 5 properties of what is published; none on 3.1.1."""
+
+    def __init__(self, five: bool) -> None:
+        self._five = five
+        self._live, self._backlog = self._properties(), self._properties()
+        if self._backlog is not None:
+            self._backlog.UserProperty = ("backlog", "true")
+
+    def record(self, waited: bool) -> Properties | None:
+        return self._backlog if waited else self._live
+
+    def latest(self, value: Latest, now: int) -> Properties | None:
+        properties = self._properties()
+        if properties is not None and value.expires is not None:
+            properties.MessageExpiryInterval = max(1, round((value.expires - now) / NS_PER_S))
+        return properties
+
+    def _properties(self) -> Properties | None:
+        if not self._five:
+            return None
+        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+        properties.PayloadFormatIndicator = 1
+        properties.ContentType = CONTENT_TYPE
+        return properties
+
+
+def _packet_bytes(topic: str, payload: bytes, properties: Properties | None) -> int:
+    """The size of a PUBLISH of QoS 1 on the wire, in bytes."""
+    packed = len(properties.pack()) if properties is not None else 0  # type: ignore[no-untyped-call]
+    rest = 2 + len(topic.encode("utf-8", "replace")) + 2 + packed + len(payload)
+    return 1 + sum(rest >= limit for limit in (1, 128, 16_384, 2_097_152)) + rest
+
+
+async def _event_or_timeout(event: asyncio.Event, limit_s: float) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(limit_s):
+            await event.wait()
