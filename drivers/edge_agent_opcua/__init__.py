@@ -1,0 +1,31 @@
+"""OPC UA: values of a server's nodes, by subscription or polled.
+
+Addresses name a node by the URI of its namespace, because the index of a namespace is only valid for one session:
+
+    zone1: {address: "nsu=http://acme.example/oven;s=Zone1.Temp", unit: Cel}
+    count: {address: "nsu=http://acme.example/oven;i=2001", sampling: 100 ms}
+    clock: {address: "i=2258", mode: read}
+
+`s=` is a text, `i=` a number, `g=` a GUID, `b=` base64; in the URI `%3B` stands for `;` and `%25` for `%`. A node of
+namespace 0, which is OPC UA's own, needs no URI. After every connect the URIs are looked up in the server's
+NamespaceArray: a namespace or node that is gone is BAD with BadNodeIdUnknown, and never another node's value.
+
+The device's `poll` is the publishing interval (5 s at most; slower tags are sampled slower), a tag's `sampling` is how
+often the server looks at it, its `poll` unless given. The server keeps four times the values of a publishing interval;
+what it has to drop is a BAD reading with the cause `overflow`. The time of a reading is the source's, else the
+server's. Values: Boolean, integers, floats, String, ByteString, Guid and LocalizedText as text, DateTime as RFC 3339,
+arrays of numbers; all else is BAD with `unsupported_type` and the type's name, a null value BAD with `no_value`.
+
+The server must offer an endpoint without security (`security: none`, said out loud), OPC UA binary over TCP, the
+services Read and, for tags that are not `mode: read`, subscriptions with data changes. Chunks of at most 4 MiB and
+messages of at most 32 MiB are accepted.
+
+Tested against asyncua 2.1's server. Quirks:
+- A server that revises the publishing interval makes keep-alives rarer; silence is judged by what it revised.
+- A node that appears after the connect is found at the next connect only (one that is read: at the next poll).
+- After a lost link the values that the server had queued are gone; the stream begins again with the present ones.
+"""
+
+from edge_agent_opcua.driver import OpcuaDriver
+
+__all__ = ["OpcuaDriver"]

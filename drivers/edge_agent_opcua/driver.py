@@ -1,0 +1,183 @@
+"""The driver: resolves addresses after each connect, reads, and streams what the subscriptions bring."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from edge_agent.contract import (
+    NS_PER_S,
+    ConfigError,
+    Device,
+    DeviceSettings,
+    Driver,
+    NotConnected,
+    Reading,
+    Tag,
+    TagSettings,
+    bad,
+)
+from edge_agent_opcua.address import Address, parse_address
+from edge_agent_opcua.settings import OpcuaSettings, OpcuaTagSettings
+from edge_agent_opcua.values import readings_of
+
+if TYPE_CHECKING:
+    from edge_agent_opcua.session import NodeId, Notification, Session
+    from edge_agent_opcua.subscription import Subscription
+
+MIN_SESSION_TIMEOUT_S = 60
+PUBLISH_REQUESTS_PER_SUBSCRIPTION = 2
+
+
+class OpcuaDriver(Driver):
+    """One session with one OPC UA server."""
+
+    Settings: ClassVar[type[DeviceSettings]] = OpcuaSettings
+    TagSettings: ClassVar[type[TagSettings]] = OpcuaTagSettings
+
+    @classmethod
+    def link(cls, settings: OpcuaSettings) -> str:
+        """The server and the user: devices that agree on both share a session."""
+        return f"{settings.endpoint} as {settings.username or 'anonymous'}"
+
+    def __init__(self, devices: Sequence[Device]) -> None:
+        first = devices[0]
+        for device in devices[1:]:
+            for key in ("security", "timeout", "password"):
+                if getattr(device.settings, key) != getattr(first.settings, key):
+                    raise ConfigError(f"{first.name} and {device.name} share a session, but differ in {key}")
+        self._devices = tuple(devices)
+        self._addresses: dict[Tag, Address] = {
+            tag: parse_address(tag.settings.address) for device in devices for tag in device.tags
+        }
+        self._nodes: dict[Tag, NodeId] = {}
+        self._session: Session | None = None
+
+    async def connect(self) -> None:
+        """Open a fresh session and find the nodes' namespaces in it."""
+        # The library takes 0.3 s to import: in a thread, the other links go on meanwhile.
+        library = await asyncio.to_thread(importlib.import_module, "edge_agent_opcua.session")
+        settings = self._devices[0].settings
+        assert isinstance(settings, OpcuaSettings)  # noqa: S101 (the registry made it so)
+        slowest_s = max((tag.poll_ns / NS_PER_S for tag in self._addresses), default=1)
+        session_timeout_ms = int(1000 * max(MIN_SESSION_TIMEOUT_S, 3 * slowest_s))
+        session = library.Session(settings.endpoint, settings.username, settings.timeout, session_timeout_ms)
+        await session.open()
+        self._session = session
+        found = {tag: session.node_id(address) for tag, address in self._addresses.items()}
+        self._nodes = {tag: node for tag, node in found.items() if node is not None}
+
+    async def read(self, device: Device, tags: tuple[Tag, ...]) -> Sequence[Reading]:
+        """The present values of the tags; BadNodeIdUnknown where the server does not have the namespace or node."""
+        session = self._connected()
+        known = [tag for tag in tags if tag in self._nodes]
+        samples = dict(zip(known, await session.read([self._nodes[tag] for tag in known]), strict=True))
+        return [
+            reading
+            for tag in tags
+            for reading in (readings_of(tag, samples[tag]) if tag in samples else [bad(tag, "BadNodeIdUnknown")])
+        ]
+
+    def streams(self, tag: Tag) -> bool:
+        """Whether the tag is subscribed to."""
+        return isinstance(tag.settings, OpcuaTagSettings) and tag.settings.mode == "subscribe"
+
+    async def stream(self) -> AsyncIterator[Sequence[Reading]]:
+        """The present values, then what the subscriptions bring; an empty batch at each sign of life.
+
+        A consumer that is slow slows the requests for more: the server then keeps values in its queues, and says
+        which it had to drop.
+        """
+        session = self._connected()
+        subscriptions: dict[int, Subscription] = {}
+        for device in self._devices:
+            if tags := tuple(filter(self.streams, device.tags)):
+                present = await self.read(device, tags)
+                yield present
+                subscription, refused = await self._subscribe(session, device, tags, present)
+                subscriptions[subscription.id] = subscription
+                yield refused
+        if subscriptions:
+            async with _Publishing(session, subscriptions) as publishing:
+                while True:
+                    yield await publishing.next()
+
+    async def _subscribe(
+        self, session: Session, device: Device, tags: tuple[Tag, ...], present: Sequence[Reading]
+    ) -> tuple[Subscription, list[Reading]]:
+        from edge_agent_opcua.subscription import subscribe
+
+        nodes = {tag: self._nodes[tag] for tag in tags if tag in self._nodes}
+        return await subscribe(session, device, nodes, present)
+
+    async def close(self) -> None:
+        """End the session; a running stream ends with NotConnected."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    def _connected(self) -> Session:
+        if self._session is None:
+            raise NotConnected("there is no session")
+        return self._session
+
+
+class _Publishing:
+    """Keeps Publish requests waiting at the server, and takes their answers in order."""
+
+    def __init__(self, session: Session, subscriptions: dict[int, Subscription]) -> None:
+        self._session = session
+        self._subscriptions = subscriptions
+        self._wanted = PUBLISH_REQUESTS_PER_SUBSCRIPTION * len(subscriptions)
+        self._waiting: deque[asyncio.Task[Notification]] = deque()
+        self._acknowledge: list[tuple[int, int]] = []
+        self._left = asyncio.get_running_loop().time()
+
+    async def __aenter__(self) -> _Publishing:
+        return self
+
+    async def __aexit__(self, *_: Any) -> None:
+        for task in self._waiting:
+            task.cancel()
+        await asyncio.gather(*self._waiting, return_exceptions=True)
+
+    async def next(self) -> list[Reading]:
+        """The readings of the next notification.
+
+        Raises:
+            NotConnected: the link is lost, or a subscription was silent for too long.
+        """
+        now = asyncio.get_running_loop().time()
+        for subscription in self._subscriptions.values():  # the silence counts only while we listen
+            subscription.silent_after += now - self._left
+        try:
+            notification = await self._notification()
+            if notification.bodies:
+                self._acknowledge.append((notification.subscription_id, notification.sequence))
+            notified = self._subscriptions.get(notification.subscription_id)
+            return [] if notified is None else notified.readings(notification)
+        finally:
+            self._left = asyncio.get_running_loop().time()
+
+    async def _notification(self) -> Notification:
+        from edge_agent_opcua.session import TooManyPublishRequests
+
+        while True:
+            while len(self._waiting) < self._wanted:
+                self._waiting.append(asyncio.create_task(self._session.publish(self._acknowledge)))
+                self._acknowledge = []
+            try:
+                async with asyncio.timeout_at(min(each.silent_after for each in self._subscriptions.values())):
+                    return await asyncio.shield(self._waiting[0])
+            except TooManyPublishRequests:
+                self._wanted = max(1, self._wanted - 1)
+            except TimeoutError as error:
+                raise NotConnected(
+                    f"{self._session.endpoint}: silent for three keep-alives; check that the server runs, and the cable"
+                ) from error
+            finally:
+                if self._waiting[0].done():
+                    self._waiting.popleft()

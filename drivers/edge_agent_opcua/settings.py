@@ -1,0 +1,99 @@
+"""What a device and a tag of this driver take in YAML."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, field_validator, model_validator
+
+from edge_agent.contract import DeviceSettings, Period, Secret, TagSettings, parse_duration
+from edge_agent_opcua.address import parse_address
+
+DEFAULT_PORT = 4840
+_POLICY = re.compile(r"(Basic256Sha256|Aes128Sha256RsaOaep|Aes256Sha256RsaPss)/(Sign|SignAndEncrypt)")
+
+
+def _url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme != "opc.tcp" or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError("expected opc.tcp://host:port, with a path where the server has one")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("write username and password as keys of their own, not in the URL")
+    if parts.port == 0:  # `port` itself raises for what is not a number up to 65535
+        raise ValueError("port 0 is no port")
+    return text
+
+
+def _security(text: str) -> str:
+    if text == "none":
+        return text
+    if _POLICY.fullmatch(text):
+        raise ValueError("security policies come with a later version; this version speaks `security: none`")
+    raise ValueError("expected none, or a policy and a mode such as Basic256Sha256/SignAndEncrypt")
+
+
+def _address(text: str) -> str:
+    parse_address(text)
+    return text
+
+
+class OpcuaSettings(DeviceSettings):
+    """An OPC UA server, or that part of one whose values are wanted at one pace."""
+
+    url: Annotated[str, AfterValidator(_url)]
+    """opc.tcp://host:port, with a path where the server has one; the port is 4840 unless given."""
+    security: Annotated[str, AfterValidator(_security)]
+    """`none`, said out loud: nothing is signed or encrypted."""
+    username: str | None = None
+    """Who the agent is to the server; anonymous unless given."""
+    password: Secret | None = None
+    """The password of the username; refused where it would cross the network in clear."""
+    timeout: Period = parse_duration("4 s")
+    """How long the server may take for one answer."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _security_is_said(cls, given: object) -> object:
+        if isinstance(given, dict) and "security" not in given:
+            raise ValueError("`security` is missing: write `security: none` if it is meant that nothing is encrypted")
+        return given
+
+    @model_validator(mode="after")
+    def _no_password_in_clear(self) -> OpcuaSettings:
+        if self.password is not None and self.security == "none":
+            raise ValueError("with `security: none` the password would cross the network in clear: leave it out")
+        return self
+
+    @property
+    def endpoint(self) -> str:
+        """The URL with its port, host in lower case and no slash at its end: equal for what is the same server."""
+        parts = urlsplit(self.url)
+        host = f"[{parts.hostname}]" if ":" in str(parts.hostname) else parts.hostname
+        return f"opc.tcp://{host}:{parts.port or DEFAULT_PORT}{parts.path.rstrip('/')}"
+
+
+class OpcuaTagSettings(TagSettings):
+    """A node whose value is wanted."""
+
+    address: Annotated[str, AfterValidator(_address)]
+    """`nsu=<uri>;s=Name` (or `;i=`, `;g=`, `;b=`), or `i=2258` for a node of namespace 0."""
+    mode: Literal["subscribe", "read"] = "subscribe"
+    """`subscribe`: the server reports changes. `read`: the agent asks every `poll`."""
+    sampling: Period | None = None
+    """How often the server looks at the value; the tag's `poll` unless given. Faster than the device's `poll`:
+    the values in between are reported too."""
+
+    @field_validator("type")
+    @classmethod
+    def _the_server_knows(cls, given: str | None) -> str | None:
+        if given is not None:
+            raise ValueError("leave `type` out: an OPC UA server says the type of its values itself")
+        return given
+
+    @model_validator(mode="after")
+    def _sampling_of_a_subscription(self) -> OpcuaTagSettings:
+        if self.mode == "read" and self.sampling is not None:
+            raise ValueError("sampling belongs to `mode: subscribe`; with `mode: read` the pace is `poll`")
+        return self

@@ -1,0 +1,123 @@
+"""From what a server sends to readings: quality from the status code, time from the source, value by its type."""
+
+from __future__ import annotations
+
+import struct
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from itertools import product
+from math import isfinite
+
+from edge_agent.contract import Quality, Reading, Tag, Value, bad
+from edge_agent_opcua.wire import NUMBERS, DataValue, Decoded, DecodeError, Ticks, Unsupported, Wire
+
+_TICKS_1970 = 116_444_736_000_000_000
+_TICKS_LIMIT = _TICKS_1970 + 2**63 // 100
+_TICKS_9999 = 2_650_467_743_990_000_000
+_FULL_STRUCTURE = 0xFFFF0000
+_OVERFLOW = 0x0480  # the info type DataValue, and its overflow bit
+_SEVERITY_QUALITY = (Quality.GOOD, Quality.UNCERTAIN, Quality.BAD, Quality.BAD)
+
+
+@lru_cache(maxsize=256)
+def status_name(status: int) -> str:
+    """The name of a status code, such as BadSensorFailure, without its info bits."""
+    from asyncua.ua.status_codes import get_name_and_doc
+
+    code = status & _FULL_STRUCTURE
+    name, explanation = get_name_and_doc(code)
+    return f"{name}_0x{code:08X}" if explanation.startswith("Unknown") else name
+
+
+def time_ns(ticks: int) -> int | None:
+    """Integer nanoseconds since 1970 UTC; None for a DateTime that is null or out of range."""
+    return (ticks - _TICKS_1970) * 100 if 0 < ticks < _TICKS_LIMIT else None
+
+
+def rfc3339(ticks: int) -> str:
+    """A DateTime as text in UTC, to 100 ns; what lies outside the years 1601 to 9999 is held to them."""
+    seconds, fraction = divmod(min(max(ticks, 0), _TICKS_9999), 10_000_000)
+    moment = datetime(1601, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)
+    decimals = f"{fraction:07d}".rstrip("0")
+    return f"{moment:%Y-%m-%dT%H:%M:%S}" + (f".{decimals}Z" if decimals else "Z")
+
+
+def value_of(decoded: Decoded) -> tuple[Value, str | None]:
+    """The value for a reading, or None and the cause why there is none."""
+    if decoded is None:
+        return None, "no_value"
+    if isinstance(decoded, Unsupported):
+        return None, f"unsupported_type {decoded.type_name}"
+    if isinstance(decoded, Ticks):
+        return rfc3339(decoded), None
+    if isinstance(decoded, uuid.UUID | str):
+        return str(decoded), None
+    if isinstance(decoded, bytes):
+        return decoded, None
+    finite = all(map(isfinite, decoded)) if isinstance(decoded, tuple) else isfinite(decoded)
+    return (decoded, None) if finite else (None, "not_a_number")
+
+
+def readings_of(tag: Tag, sample: DataValue) -> list[Reading]:
+    """What one DataValue says of a tag: one reading, and before it another where the server lost values."""
+    time = time_ns(sample.ticks)
+    lost = [bad(tag, "overflow", time)] if sample.status & _OVERFLOW == _OVERFLOW else []
+    quality = _SEVERITY_QUALITY[sample.status >> 30]
+    if quality is Quality.BAD:
+        return [*lost, bad(tag, status_name(sample.status), time)]
+    value, cause = value_of(sample.value)
+    if cause is not None:
+        return [*lost, bad(tag, cause, time)]
+    cause = None if quality is Quality.GOOD else status_name(sample.status)
+    return [*lost, Reading(tag, time, value, quality, cause)]
+
+
+def _layouts() -> dict[bytes, struct.Struct]:
+    """For each mask and number type: how to take handle, value, status if there is one, and time, in one step."""
+    layouts: dict[bytes, struct.Struct] = {}
+    for (type_id, code), mask in product(NUMBERS.items(), range(64)):
+        source, server = mask & 0x04, mask & 0x08
+        if not mask & 0x01 or not (source or server):
+            continue
+        text = "<I2x" + code + ("I" if mask & 0x02 else "")
+        text += ("q" if source else "") + ("2x" if mask & 0x10 else "")
+        text += ("" if not server else "8x" if source else "q") + ("2x" if mask & 0x20 else "")
+        layouts[bytes((mask, type_id))] = struct.Struct(text)
+    return layouts
+
+
+_LAYOUTS = _layouts()
+
+
+def data_change(body: bytes, tags: Sequence[Tag]) -> list[Reading]:
+    """The readings in a DataChangeNotification, in order; the client handle of an item is its index in `tags`.
+
+    This is where the driver spends its time: a good number with a time is taken in one step, all else field by field.
+
+    Raises:
+        DecodeError: the body is damaged, or speaks of an item that was never asked for.
+    """
+    wire = Wire(body)
+    layouts, readings = _LAYOUTS, list[Reading]()
+    append = readings.append
+    try:
+        count = wire.length()
+        pos = wire.pos
+        for _ in range(count):
+            layout = layouts.get(body[pos + 4 : pos + 6])
+            if layout is not None:
+                fields = layout.unpack_from(body, pos)
+                ticks = fields[-1]
+                if (len(fields) == 3 or not fields[2]) and 0 < ticks < _TICKS_LIMIT and isfinite(fields[1]):
+                    append(Reading(tags[fields[0]], (ticks - _TICKS_1970) * 100, fields[1]))
+                    pos += layout.size
+                    continue
+            wire.pos = pos
+            handle = wire.u32()
+            readings += readings_of(tags[handle], wire.data_value())
+            pos = wire.pos
+    except (struct.error, IndexError) as error:
+        raise DecodeError("a notification ends early, or names an item that was never asked for") from error
+    return readings
