@@ -64,7 +64,7 @@ class Registry:
         found = claims[0]
         try:
             loaded = self._points[found].load()
-        except (ImportError, AttributeError) as error:
+        except (ImportError, AttributeError, NameError, SyntaxError, TypeError, ValueError) as error:
             raise ConfigError(
                 f"the driver {name!r} of {found.package} {found.version} cannot be imported: {error}"
             ) from error

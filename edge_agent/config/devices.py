@@ -11,7 +11,7 @@ from edge_agent.config.document import Entry
 from edge_agent.config.faults import Fault, Path, Report, closest, scope_of
 from edge_agent.config.models import Name
 from edge_agent.config.secrets import check_secrets
-from edge_agent.config.validation import validated
+from edge_agent.config.validation import DRIVER_MISTAKES, driver_mistake, validated
 from edge_agent.contract import ConfigError, Device, DeviceSettings, Driver, Tag
 from edge_agent.registry import Registry
 
@@ -119,32 +119,46 @@ def _tags(
 def _construct(
     devices: dict[str, Device], drivers: dict[str, type[Driver]], named: dict[str, Entry], report: Report
 ) -> None:
-    """Construct each link's driver, first for each device alone, so that a fault is that device's only."""
+    """Construct the drivers, which opens nothing: of each device alone, then of each link.
+
+    Where a link's devices do not agree, those that agree with the ones before them stay.
+    """
     links: dict[tuple[type[Driver], str], list[Device]] = {}
     for name, device in devices.items():
-        driver = drivers[name]
-        try:
-            link = driver.link(device.settings)
-            driver([device])
-        except (ConfigError, ValueError) as error:
-            _blame([device], str(error), named, report)
+        message, link = _trial(drivers[name], [device])
+        if message is None:
+            links.setdefault((drivers[name], link), []).append(device)
         else:
-            links.setdefault((driver, link), []).append(device)
+            _blame(device, message, named[name], report)
     for (driver, _), sharing in links.items():
-        if len(sharing) == 1:
+        if len(sharing) == 1 or _trial(driver, sharing)[0] is None:
             continue
-        try:
-            driver(sharing)
-        except (ConfigError, ValueError) as error:
-            _blame(sharing, str(error), named, report)
+        agreed: list[Device] = []
+        for device in sharing:
+            message, _ = _trial(driver, [*agreed, device])
+            if message is None:
+                agreed.append(device)
+            else:
+                _blame(device, message, named[device.name], report)
 
 
-def _blame(devices: Sequence[Device], message: str, named: dict[str, Entry], report: Report) -> None:
-    for device in devices:
-        path: Path = ("devices", device.name)
-        place = named[device.name].key.place
-        for name, entry in tag_entries(named[device.name]).items():
-            if re.search(rf"(?<![\w.-]){re.escape(device.name)}\.{re.escape(name)}(?![\w-])", message):
-                path, place = (*path, "tags", name), entry.key.place
-                break
-        report.add(Fault(place, message, path, scope=scope_of(path)))
+def _trial(driver: type[Driver], devices: Sequence[Device]) -> tuple[str | None, str]:
+    """What the driver has against these devices, or None; and the link of the last one."""
+    try:
+        driver(devices)
+        return None, driver.link(devices[-1].settings)
+    except (ConfigError, ValueError) as error:
+        return str(error), ""
+    except DRIVER_MISTAKES as error:
+        return driver_mistake(error), ""
+
+
+def _blame(device: Device, message: str, entry: Entry, report: Report) -> None:
+    """Report the message at the tag of the device that it names first, else at the device."""
+    path: Path = ("devices", device.name)
+    place = entry.key.place
+    for name, tag in tag_entries(entry).items():
+        if re.search(rf"(?<![\w.-]){re.escape(device.name)}\.{re.escape(name)}(?![\w-])", message):
+            path, place = (*path, "tags", name), tag.key.place
+            break
+    report.add(Fault(place, message, path, scope=scope_of(path)))

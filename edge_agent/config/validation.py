@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from edge_agent.config.document import Entry, Node, Scalar
+from edge_agent.config.document import Entry, Node, Scalar, resolve
 from edge_agent.config.faults import Fault, Path, Place, Report, closest, scope_of, speaks_of_secret
 from edge_agent.contract import ConfigError, Secret
 
 Model = TypeVar("Model", bound=BaseModel)
+
+DRIVER_MISTAKES = (TypeError, AttributeError, LookupError, ArithmeticError, RecursionError)
+"""What a driver's own checks may raise by mistake on settings that nobody thought of; a driver is foreign code."""
+
+
+def driver_mistake(error: Exception) -> str:
+    """The fault's message for such a mistake; without the error's own text, which may hold a secret."""
+    return f"the driver cannot check these settings ({type(error).__name__}); compare them with its documentation"
 
 
 def validated(
@@ -39,6 +48,9 @@ def validated(
             return model.model_validate(given)
         except ConfigError as error:
             report.add(_fault(entry.key.place, str(error), path))
+            return None
+        except DRIVER_MISTAKES as error:
+            report.add(_fault(entry.key.place, driver_mistake(error), path))
             return None
         except ValidationError as error:
             details = error.errors(include_url=False)
@@ -125,6 +137,7 @@ _PLAIN_WORDS = {
     "tuple_type": "expected a list such as [a, b]", "set_type": "expected a list such as [a, b]",
     "path_type": "expected a path", "bytes_type": "expected text", "none_required": "must be empty",
 }  # fmt: skip
+_UNQUOTED = {"int_type", "int_parsing", "float_type", "float_parsing", "bool_type", "bool_parsing"}
 _DATE = "expected a date such as 2026-12-25"
 _PATTERNS = {
     r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$": "a name has letters, digits, _ and -, at most 64, and begins with a letter "
@@ -169,8 +182,6 @@ def _translate(
 
 def _either(faults: list[Fault]) -> Fault:
     """One fault for a value that could have been one of several things and is none."""
-    from dataclasses import replace
-
     messages = list(dict.fromkeys(fault.message.removeprefix("expected ") for fault in faults))
     if len(messages) == 1:
         return faults[0]
@@ -184,7 +195,7 @@ def _fault_of(
     key_place = spot.entry.key.place if spot.entry else (spot.node.place if spot.path else entry.key.place)
     kind = detail["type"]
     if kind == "missing":
-        return _missing(detail, spot, model, key_place, where)
+        return _missing(detail, model, key_place, where)
     if kind == "extra_forbidden":
         fields = [name for known in _models_at(model, detail["loc"][:-1]) for name in _field_names(known)]
         if _is_secret(model, spot.path[:-1]):
@@ -194,6 +205,10 @@ def _fault_of(
         allowed = tuple(known_keys)
         return _fault(key_place, "this key is not known", where, allowed=allowed, suggestion=suggestion)
     message, allowed = _words(detail)
+    if kind == "string_pattern_mismatch" and message.startswith("does not"):
+        message = _description(model, detail["loc"]) or message
+    if isinstance(spot.node.value, str) and not isinstance(resolve(spot.node.value), str) and kind in _UNQUOTED:
+        message += ", without quotes"
     place = key_place if spot.is_key or isinstance(spot.node.value, dict) else spot.node.place
     text = spot.entry.key.text if spot.is_key and spot.entry else spot.node.text
     if isinstance(spot.node.value, dict) and (inner := _named_inside(message, spot)) is not None:
@@ -210,13 +225,19 @@ def _fault_of(
     return _fault(place, message, where, found=text, allowed=allowed, suggestion=suggestion)
 
 
-def _missing(detail: ErrorDetails, spot: _Spot, model: type[BaseModel], place: Place, where: Path) -> Fault:
+def _missing(detail: ErrorDetails, model: type[BaseModel], place: Place, where: Path) -> Fault:
     name = str(detail["loc"][-1])
-    for known in _models_at(model, detail["loc"][:-1]):
-        for field_name, field in known.model_fields.items():
-            if name in (field.alias, field_name) and field.description:
-                return _fault(place, f"the key `{name}` is missing: {field.description.rstrip('.')}", where)
-    return _fault(place, f"the key `{name}` is missing", where)
+    description = _description(model, detail["loc"])
+    return _fault(place, f"the key `{name}` is missing" + (f": {description}" if description else ""), where)
+
+
+def _description(model: type[BaseModel], location: tuple[int | str, ...]) -> str | None:
+    """What the model says of a field, on one line and without the full stop."""
+    for known in _models_at(model, location[:-1]):
+        for name, field in known.model_fields.items():
+            if location[-1] in (field.alias, name) and field.description:
+                return " ".join(field.description.split()).rstrip(".")
+    return None
 
 
 def _words(detail: ErrorDetails) -> tuple[str, tuple[str, ...]]:
