@@ -1,0 +1,161 @@
+"""Addresses and types: what a tag occupies in a device, checked before anything is opened."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, get_args
+
+from pymodbus.pdu import ModbusPDU, ReadCoilsRequest, ReadHoldingRegistersRequest
+from pymodbus.pdu.bit_message import ReadDiscreteInputsRequest
+from pymodbus.pdu.register_message import ReadInputRegistersRequest
+
+TypeName = Literal[
+    "bool", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64", "string"
+]  # fmt: skip
+WordOrder = Literal["ABCD", "CDAB", "BADC", "DCBA"]
+
+LAST_ADDRESS = 65535
+MAX_STRING_BYTES = 250
+_REGISTERS = {
+    "bool": 1, "int16": 1, "uint16": 1, "int32": 2, "uint32": 2, "float32": 2, "int64": 4, "uint64": 4, "float64": 4,
+}  # fmt: skip
+
+
+class Table(NamedTuple):
+    """One of the four tables of a device."""
+
+    name: str
+    request: type[ModbusPDU]
+    bits: bool
+    """Whether an address is one bit; otherwise it is a register of 16."""
+
+
+COIL = Table("coil", ReadCoilsRequest, True)
+DISCRETE = Table("discrete", ReadDiscreteInputsRequest, True)
+INPUT = Table("input", ReadInputRegistersRequest, False)
+HOLDING = Table("holding", ReadHoldingRegistersRequest, False)
+TABLES = {table.name: table for table in (COIL, DISCRETE, INPUT, HOLDING)}
+_MODICON = {"0": COIL, "1": DISCRETE, "3": INPUT, "4": HOLDING}
+
+_NAMED = re.compile(r"([a-z]+):([0-9]+)(?:\.([0-9]+))?")
+FORMS = (
+    "holding:100, input:5, coil:3, discrete:7 (counted from 0), holding:7.3 (bit 3 of a register), "
+    "or Modicon notation such as 40001 (counted from 1)"
+)
+
+
+class Place(NamedTuple):
+    """Where a tag begins: a table, an address counted from 0 and, for a bit of a register, its number."""
+
+    table: Table
+    address: int
+    bit: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """What a tag occupies: `count` registers or bits of a table from `start`, and how they are read."""
+
+    table: Table
+    start: int
+    count: int
+    type: str
+    word_order: str
+    bit: int | None
+
+    @property
+    def end(self) -> int:
+        """The address behind the last one."""
+        return self.start + self.count
+
+
+def parse_address(given: object) -> Place:
+    """The place that an address names.
+
+    Raises:
+        ValueError: no such form, or beyond what a device can have; the message says what to write.
+    """
+    if isinstance(given, int) and not isinstance(given, bool):
+        return _modicon(str(given))
+    if not isinstance(given, str):
+        raise ValueError(f"not a Modbus address; write {FORMS}; a bit with quotes: 'holding:7.3'")
+    text = given.strip()
+    if text.isdecimal() and text.isascii():
+        return _modicon(text)
+    match = _NAMED.fullmatch(text.lower().replace(" ", ""))
+    if match is None or match[1] not in TABLES:
+        raise ValueError(f"not a Modbus address; write {FORMS}")
+    table, address = TABLES[match[1]], int(match[2])
+    if address > LAST_ADDRESS:
+        raise ValueError(f"{table.name}:{address} is beyond the last address, {table.name}:{LAST_ADDRESS}")
+    if match[3] is None:
+        return Place(table, address)
+    bit = int(match[3])
+    if table.bits:
+        raise ValueError(f"{table.name}:{address} is one bit already; write it without .{bit}")
+    if bit > 15:
+        raise ValueError(f"a register has the bits 0 to 15 (0 is the least significant), not {bit}")
+    return Place(table, address, bit)
+
+
+def _modicon(digits: str) -> Place:
+    number = int(digits)
+    if number < 0:
+        raise ValueError(f"an address is not negative; write {FORMS}")
+    if len(digits) not in (5, 6):
+        raise ValueError(
+            f"{number} names no table; write coil:{max(number - 1, 0)} for Modicon {number:05d}, "
+            f"holding:{number} for a register counted from 0, or all five or six digits: 40001, 400001"
+        )
+    table = _MODICON.get(digits[0])
+    if table is None:
+        raise ValueError(f"Modicon numbers begin with 1 (discrete), 3 (input) or 4 (holding), not {digits[0]}")
+    offset = int(digits[1:])
+    if not 1 <= offset <= LAST_ADDRESS + 1:
+        raise ValueError(
+            f"Modicon numbers count from 1 to {LAST_ADDRESS + 1} in each table: the first is {digits[0]}0001"
+        )
+    return Place(table, offset - 1)
+
+
+def type_of(place: Place, given: str | None) -> str:
+    """The type of a tag at this place: the given one, else bool for a bit and uint16 for a register.
+
+    Raises:
+        ValueError: the table cannot hold the type.
+    """
+    is_bit = place.table.bits or place.bit is not None
+    if given is None:
+        return "bool" if is_bit else "uint16"
+    if is_bit and given != "bool":
+        raise ValueError(f"a bit is a bool, not a {given}; leave the type out or write bool")
+    if given == "bool" and not is_bit:
+        name = f"{place.table.name}:{place.address}"
+        raise ValueError(f"a register is no bool; write the bit, such as {name}.0, or one of {_register_types()}")
+    return given
+
+
+def _register_types() -> str:
+    return ", ".join(name for name in get_args(TypeName) if name != "bool")
+
+
+def field_of(place: Place, type_name: str | None, word_order: str, length: int | None) -> Field:
+    """What the tag occupies.
+
+    Raises:
+        ValueError: a string without a length, or a value that runs past the last address.
+    """
+    kind = type_of(place, type_name)
+    if kind == "string":
+        if length is None:
+            raise ValueError(f"length: a string needs its length in bytes, even, 2 to {MAX_STRING_BYTES}")
+        count = length // 2
+    else:
+        count = _REGISTERS[kind]
+    if place.address + count > LAST_ADDRESS + 1:
+        raise ValueError(
+            f"address: a {kind} takes {count} registers; from {place.table.name}:{place.address} it would run past "
+            f"the last address, {LAST_ADDRESS}"
+        )
+    return Field(place.table, place.address, count, kind, word_order, place.bit)

@@ -1,0 +1,177 @@
+"""The driver: one link, the devices behind it, and what their silence and their errors mean."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from itertools import chain
+from typing import ClassVar, NoReturn, cast
+
+from edge_agent.contract import (
+    NS_PER_S,
+    ConfigError,
+    Device,
+    DeviceFault,
+    DeviceSettings,
+    Driver,
+    NotConnected,
+    ProtocolFault,
+    Reading,
+    Tag,
+    TagSettings,
+    bad,
+)
+
+from .frames import GATEWAY_CODES, SPLIT_CODES, exception_name
+from .plan import Block, Plan, plan_of
+from .ports import Port, open_port
+from .settings import ModbusDevice, ModbusTag, Target
+from .wire import Exchange, MbapExchange, Nonsense, Refusal, RtuExchange, Silence
+
+DAMAGED_ANSWER = "damaged_answer"
+_BITS_PER_CHARACTER = 11
+_MAX_SPLITS_PER_READ = 32
+"""So many refused blocks are split in one read; the next reads go on from there."""
+_SILENCES_OF_A_LOST_LINK = 2
+_NONSENSE_LIMIT = 2
+_SHOWN_BYTES = 32
+
+
+class ModbusDriver(Driver):
+    """Modbus TCP, RTU, and RTU through TCP; reads only."""
+
+    Settings: ClassVar[type[DeviceSettings]] = ModbusDevice
+    TagSettings: ClassVar[type[TagSettings]] = ModbusTag
+
+    @classmethod
+    def link(cls, settings: ModbusDevice) -> str:
+        """The URL normalised: the devices behind one host and port, or on one serial port, share a connection."""
+        return settings.target().key
+
+    def __init__(self, devices: Sequence[Device]) -> None:
+        self._target = _shared_target(devices)
+        self._settings = {device: cast("ModbusDevice", device.settings) for device in devices}
+        self._limit_s = {device: settings.timeout / NS_PER_S for device, settings in self._settings.items()}
+        self._pause_s = {device: settings.pause / NS_PER_S for device, settings in self._settings.items()}
+        self._silences = {device: 0 for device in devices if device.tags}
+        self._nonsense = dict.fromkeys(devices, 0)
+        self._nonsense_in_a_row = 0
+        self._exchange = _exchange_for(self._target)
+        self._port: Port | None = None
+        self._plans: dict[tuple[Tag, ...], Plan] = {}
+
+    async def connect(self) -> None:
+        """Open the connection or the serial port, within the longest time-out of the devices."""
+        await self.close()
+        self._silences = dict.fromkeys(self._silences, 0)
+        self._nonsense = dict.fromkeys(self._nonsense, 0)
+        self._nonsense_in_a_row = 0
+        self._port = await open_port(self._target, max(self._limit_s.values()), self._exchange)
+
+    async def close(self) -> None:
+        """Let go of the connection or the serial port, within two seconds."""
+        port, self._port = self._port, None
+        if port is not None:
+            await port.close()
+
+    async def read(self, device: Device, tags: tuple[Tag, ...]) -> Sequence[Reading]:
+        """One reading for each of the tags, in the order of their addresses."""
+        plan = self._plans.get(tags)
+        if plan is None:
+            plan = self._plans[tags] = plan_of(self._settings[device], tags)
+        batches: list[list[Reading]] = []
+        todo = deque(plan.begin())
+        splits = 0
+        while todo:
+            block = todo.popleft()
+            answer = await self._ask(device, block)
+            if isinstance(answer, bytes):
+                batches.append(block.decode(answer))
+                continue
+            if answer in SPLIT_CODES and len(block.wanted) > 1:
+                halves = plan.split(block)
+                splits += 1
+                if splits <= _MAX_SPLITS_PER_READ:
+                    todo.extendleft(reversed(halves))
+                    continue
+            elif len(block.wanted) == 1:
+                plan.refused.add(block)
+            cause = DAMAGED_ANSWER if answer is None else exception_name(answer)
+            batches.append([bad(tag, cause) for tag, _ in block.wanted])
+        if 0 < splits <= _MAX_SPLITS_PER_READ:
+            plan.rejoin()
+        return batches[0] if len(batches) == 1 else list(chain.from_iterable(batches))
+
+    async def _ask(self, device: Device, block: Block) -> bytes | int | None:
+        """The data, the code of an exception, or None for an answer that was damaged, the first time.
+
+        Raises:
+            DeviceFault: silent, out of a gateway's reach, or damaged again and again, on a link that lives.
+            NotConnected: the link is lost.
+        """
+        try:
+            answer = await self._exchange.ask(block.request, self._limit_s[device], self._pause_s[device])
+        except Refusal as refusal:
+            self._heard_from(device)
+            if refusal.code in GATEWAY_CODES:
+                raise DeviceFault(device, _unreachable(device, refusal.code)) from refusal
+            return refusal.code
+        except Silence:
+            self._fell_silent(device)
+        except Nonsense as nonsense:
+            self._talked_nonsense(device, nonsense)
+            return None
+        self._heard_from(device)
+        return answer
+
+    def _heard_from(self, device: Device) -> None:
+        self._silences[device] = self._nonsense[device] = self._nonsense_in_a_row = 0
+
+    def _fell_silent(self, device: Device) -> NoReturn:
+        self._silences[device] = self._silences.get(device, 0) + 1
+        limit = f"within {self._limit_s[device]:g} s"
+        if min(self._silences.values()) >= _SILENCES_OF_A_LOST_LINK:
+            who = "the device" if len(self._silences) == 1 else "any device"
+            raise NotConnected(
+                f"no answer from {who} at {self._target.peer} {limit}, {_SILENCES_OF_A_LOST_LINK} times in a row: "
+                "check the cable, the power and the device_id"
+            )
+        raise DeviceFault(
+            device,
+            f"{device.name} (device_id {self._settings[device].device_id} at {self._target.peer}) does not answer "
+            f"{limit}: check its power, its device_id and its line settings",
+        )
+
+    def _talked_nonsense(self, device: Device, nonsense: Nonsense) -> None:
+        self._nonsense[device] += 1
+        self._nonsense_in_a_row += 1
+        shown = nonsense.said[:_SHOWN_BYTES].hex(" ") + (" …" if len(nonsense.said) > _SHOWN_BYTES else "")
+        message = f"{device.name} at {self._target.peer} gave what is no answer to the request: {shown}"
+        if self._nonsense_in_a_row >= _NONSENSE_LIMIT:
+            raise ProtocolFault(message) from nonsense
+        if self._nonsense[device] >= _NONSENSE_LIMIT:
+            raise DeviceFault(device, message) from nonsense
+
+
+def _unreachable(device: Device, code: int) -> str:
+    settings = cast("ModbusDevice", device.settings)
+    return f"the gateway does not reach {device.name} (device_id {settings.device_id}): {exception_name(code)}"
+
+
+def _shared_target(devices: Sequence[Device]) -> Target:
+    """Where the one link of these devices leads."""
+    targets = {device.name: cast("ModbusDevice", device.settings).target() for device in devices}
+    first_name, first = next(iter(targets.items()))
+    for name, target in targets.items():
+        if target.line != first.line:
+            raise ConfigError(
+                f"{first_name} and {name} share the serial port {first.place}, but one has {first.line} and the other "
+                f"{target.line}: give both the same baud, parity and stop"
+            )
+    return first
+
+
+def _exchange_for(target: Target) -> Exchange:
+    if target.scheme == "tcp":
+        return MbapExchange()
+    return RtuExchange(_BITS_PER_CHARACTER / target.line.baud if target.scheme == "rtu" else 0.0)
