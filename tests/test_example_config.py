@@ -1,0 +1,104 @@
+"""The example configuration in config/ is sound, fits the simulated plant, and shows every key that there is."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import pytest
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
+from ruamel.yaml import YAML
+
+from edge_agent.config import load, models
+from edge_agent.contract import Secret, Settings
+from edge_agent.simulator.plant import Plant
+from edge_agent.simulator.serve import DEFAULT_MODBUS_PORT, DEFAULT_OPCUA_PORT, DEFAULT_SERIAL_DIR
+from edge_agent_modbus.settings import ModbusDevice, ModbusTag
+from edge_agent_opcua.settings import OpcuaSettings, OpcuaTagSettings
+from edge_agent_serial.settings import Frame, SerialSettings, SerialTagSettings
+
+CONFIG = Path(__file__).parent.parent / "config"
+TEXTS = {path.relative_to(CONFIG).as_posix(): path.read_text("utf-8") for path in sorted(CONFIG.rglob("*.yaml"))}
+MODELS: list[type[BaseModel]] = [
+    *(ModbusDevice, ModbusTag, OpcuaSettings, OpcuaTagSettings, SerialSettings, SerialTagSettings, Frame),
+    *(
+        model
+        for model in vars(models).values()
+        if isinstance(model, type) and issubclass(model, Settings) and model not in (Settings, Secret)
+    ),
+]
+COMMENTED = re.compile(r"^ *# +(?P<key>[a-z_]+): (?P<value>\S.*)$", re.MULTILINE)
+
+
+def _fields() -> dict[str, list[FieldInfo]]:
+    fields: dict[str, list[FieldInfo]] = defaultdict(list)
+    for model in MODELS:
+        for name, field in model.model_fields.items():
+            fields[field.alias or name].append(field)
+    return fields
+
+
+FIELDS = _fields()
+
+
+def _commented() -> Iterator[tuple[str, str, str]]:
+    """The keys that are switched off behind a #, with their values and the files they stand in."""
+    for file, text in TEXTS.items():
+        for match in COMMENTED.finditer(text):
+            if match["key"] in FIELDS:
+                yield file, match["key"], match["value"]
+
+
+def test_example_loads_without_error_or_warning() -> None:
+    configuration = load(CONFIG)
+    assert [str(fault) for fault in configuration.faults] == []
+    assert configuration.disabled == {}
+    assert set(configuration.machines) == set(Plant(1).machines)
+
+
+def test_example_reads_the_plant_at_its_defaults() -> None:
+    urls = {name: device.settings.url for name, device in load(CONFIG).devices.items()}
+    assert urls == {
+        "press-01-plc": f"tcp://127.0.0.1:{DEFAULT_MODBUS_PORT}",
+        "oven-plc": f"opc.tcp://127.0.0.1:{DEFAULT_OPCUA_PORT}",
+        "packing-counter": f"rtu://{DEFAULT_SERIAL_DIR}/counter?baud=19200&parity=N&stop=1",
+        "packing-scale": f"{DEFAULT_SERIAL_DIR}/scale",
+    }
+
+
+def test_example_schedules_every_hour_of_the_week() -> None:
+    shifts = load(CONFIG).calendar.shifts.values()
+    assert all(shift.days == "mon-sun" and not shift.breaks for shift in shifts)
+    ends = {shift.from_: shift.to for shift in shifts}
+    assert len(ends) == 3
+    assert set(ends) == set(ends.values())
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
+def test_example_shows_every_key_of(model: type[BaseModel]) -> None:
+    text = "\n".join(TEXTS.values())
+    keys = [field.alias or name for name, field in model.model_fields.items()]
+    assert [key for key in keys if not re.search(rf"(^|[ {{]){key}:( |$)", text, re.MULTILINE)] == []
+
+
+@pytest.mark.parametrize(("file", "key", "value"), list(_commented()), ids=lambda text: text.partition("  ")[0])
+def test_example_commented_value_is_valid(file: str, key: str, value: str) -> None:
+    given: Any = YAML(typ="safe", pure=True).load(f"{key}: {value}")[key]
+    faults = []
+    for field in FIELDS[key]:
+        try:
+            annotated: Any = Annotated[field.annotation, key, *field.metadata]
+            TypeAdapter(annotated).validate_python(given)
+        except ValidationError as error:
+            faults.append(error)
+        else:
+            return
+    pytest.fail(f"{file}: {key}: {value}: {faults}")
+
+
+def test_example_commented_lines_were_found() -> None:
+    assert len(list(_commented())) > 25
