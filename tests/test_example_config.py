@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections import defaultdict
 from collections.abc import Iterator
@@ -14,9 +15,11 @@ from pydantic.fields import FieldInfo
 from ruamel.yaml import YAML
 
 from edge_agent.config import load, models
-from edge_agent.contract import Secret, Settings
-from edge_agent.simulator.plant import Plant
-from edge_agent.simulator.serve import DEFAULT_MODBUS_PORT, DEFAULT_OPCUA_PORT, DEFAULT_SERIAL_DIR
+from edge_agent.contract import Quality, Secret, Settings
+from edge_agent.registry import installed
+from edge_agent.simulator.machine import NS_PER_S, STATUS_CODES
+from edge_agent.simulator.plant import OVEN, PACKING, PRESS, Plant
+from edge_agent.simulator.serve import DEFAULT_MODBUS_PORT, DEFAULT_OPCUA_PORT, DEFAULT_SERIAL_DIR, serve
 from edge_agent_modbus.settings import ModbusDevice, ModbusTag
 from edge_agent_opcua.settings import OpcuaSettings, OpcuaTagSettings
 from edge_agent_serial.settings import Frame, SerialSettings, SerialTagSettings
@@ -68,6 +71,48 @@ def test_example_reads_the_plant_at_its_defaults() -> None:
         "packing-counter": f"rtu://{DEFAULT_SERIAL_DIR}/counter?baud=19200&parity=N&stop=1",
         "packing-scale": f"{DEFAULT_SERIAL_DIR}/scale",
     }
+
+
+async def test_example_read_by_the_drivers_shows_the_truth(tmp_path: Path) -> None:
+    clock = iter((0, 100 * NS_PER_S))  # started, and frozen 100 s later
+    plant = Plant(1, lambda: next(clock))
+    async with serve(plant, modbus_port=0, opcua_port=0, serial_dir=tmp_path / "plant") as served:
+        endpoints = served.endpoints
+        plant.start()
+        await served.freeze()
+        values = {
+            **await _read("press-01-plc", endpoints.press),
+            **await _read("oven-plc", endpoints.oven),
+            **await _read("packing-counter", f"rtu://{endpoints.counter}?parity=N"),
+            **await _read("packing-scale", endpoints.scale),
+        }
+    for kind, produced, scrap in (
+        (PRESS, "press-01-plc.part_count", "press-01-plc.rejects"),
+        (OVEN, "oven-plc.trays", "oven-plc.rejects"),
+        (PACKING, "packing-counter.boxes", "packing-counter.rejects"),
+    ):
+        made = plant.truth()["machines"][kind.name]
+        assert values[produced] == kind.first_produced + made["produced"]
+        assert values[scrap] == kind.first_scrap + made["scrap"]
+    assert values["press-01-plc.recipe"] == plant.look("press-01").recipe
+    assert (values["packing-scale.weight"], values["packing-scale.stable"]) == (0.0, True)
+    statuses = {name: value for name, value in values.items() if name.endswith(".status")}
+    assert set(statuses.values()) == {STATUS_CODES["idle"]}
+    assert len(statuses) == 3
+
+
+async def _read(name: str, url: str) -> dict[str, Any]:
+    """What each tag of a device of the example says, the device being at this URL; all of it must be good."""
+    example = load(CONFIG).devices[name]
+    device = dataclasses.replace(example, settings=example.settings.model_copy(update={"url": url}))
+    driver = installed().driver(example.settings.driver)([device])
+    await driver.connect()
+    try:
+        readings = await driver.read(device, device.tags)
+    finally:
+        await driver.close()
+    assert [reading for reading in readings if reading.quality is not Quality.GOOD] == []
+    return {reading.tag.name: reading.value for reading in readings}
 
 
 def test_example_schedules_every_hour_of_the_week() -> None:
