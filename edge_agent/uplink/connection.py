@@ -14,6 +14,7 @@ import socket
 import ssl
 import struct
 import threading
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -140,6 +141,8 @@ class Connection:
         self._connack: asyncio.Future[Terms] = self._loop.create_future()
         self.lost: asyncio.Future[Lost] = self._loop.create_future()
         self._connack.add_done_callback(lambda future: future.cancelled() or future.exception())  # now it is seen
+        self._answers: deque[tuple[int, int, str]] = deque()
+        self._answers_told = False
         self._complaint = _LastError()
         url = urlsplit(settings.url)
         self._host, self._port = url.hostname or "", url.port or _PORTS[url.scheme]
@@ -288,7 +291,10 @@ class Connection:
         self._tell(self._answered, code.value, dict(vars(properties)) if properties is not None else {})
 
     def _on_publish(self, _: mqtt.Client, __: Any, mid: int, code: ReasonCode, properties: Properties) -> None:
-        self._tell(self._answer_to_publish, mid, code.value, getattr(properties, "ReasonString", ""))
+        self._answers.append((mid, code.value, getattr(properties, "ReasonString", "")))
+        if not self._answers_told:  # one turn of the event loop for all that came meanwhile
+            self._answers_told = True
+            self._tell(self._take_answers)
 
     def _on_disconnect(
         self, _: mqtt.Client, __: Any, flags: mqtt.DisconnectFlags, code: ReasonCode, properties: Properties | None
@@ -322,9 +328,12 @@ class Connection:
             )
         )
 
-    def _answer_to_publish(self, mid: int, code: int, told: str) -> None:
-        if not self._closed:
-            self._acknowledged(mid, code, told)
+    def _take_answers(self) -> None:
+        self._answers_told = False  # before the answers: one that comes now is taken here or told again
+        while self._answers:
+            answer = self._answers.popleft()
+            if not self._closed:
+                self._acknowledged(*answer)
 
     def _hung_up(self, complaint: str) -> None:
         meaning = words.tls(complaint) or complaint or "the broker hung up; its log may say why"

@@ -319,38 +319,51 @@ class Session:
                     raise Lost(f"{where}: no acknowledgement for {self._limits.ack_s:g} s: look at the broker")
 
 
+class _Packed(Properties):
+    """Properties that are packed once: paho's packing costs more than all the rest of a publish."""
+
+    packed: bytes
+
+    def __init__(self, properties: Properties) -> None:
+        super().__init__(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+        object.__setattr__(self, "packed", bytes(properties.pack()))  # type: ignore[no-untyped-call]
+
+    def pack(self) -> bytes:
+        return self.packed
+
+
 class _Messages:
     """The MQTT 5 properties of what is published; none on 3.1.1."""
 
     def __init__(self, five: bool) -> None:
         self._five = five
-        self._live, self._backlog = self._properties(), self._properties()
-        if self._backlog is not None:
-            self._backlog.UserProperty = ("backlog", "true")
+        self._live = self._properties()
+        self._backlog = self._properties(UserProperty=("backlog", "true"))
 
-    def record(self, waited: bool) -> Properties | None:
+    def record(self, waited: bool) -> _Packed | None:
         return self._backlog if waited else self._live
 
-    def latest(self, value: Latest, now: int) -> Properties | None:
-        properties = self._properties()
-        if properties is not None and value.expires is not None:
-            properties.MessageExpiryInterval = max(1, round((value.expires - now) / NS_PER_S))
-        return properties
+    def latest(self, value: Latest, now: int) -> _Packed | None:
+        if value.expires is None:
+            return self._live
+        return self._properties(MessageExpiryInterval=max(1, round((value.expires - now) / NS_PER_S)))
 
-    def _properties(self) -> Properties | None:
+    def _properties(self, **more: object) -> _Packed | None:
         if not self._five:
             return None
         properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
         properties.PayloadFormatIndicator = 1
         properties.ContentType = CONTENT_TYPE
-        return properties
+        for name, value in more.items():
+            setattr(properties, name, value)
+        return _Packed(properties)
 
 
-def _packet_bytes(topic: str, payload: bytes, properties: Properties | None) -> int:
+def _packet_bytes(topic: str, payload: bytes, properties: _Packed | None) -> int:
     """The size of a PUBLISH of QoS 1 on the wire, in bytes."""
-    packed = len(properties.pack()) if properties is not None else 0  # type: ignore[no-untyped-call]
+    packed = len(properties.packed) if properties is not None else 0
     rest = 2 + len(topic.encode("utf-8", "replace")) + 2 + packed + len(payload)
-    return 1 + sum(rest >= limit for limit in (1, 128, 16_384, 2_097_152)) + rest
+    return 1 + sum(rest >= limit for limit in (0, 128, 16_384, 2_097_152)) + rest
 
 
 async def _event_or_timeout(event: asyncio.Event, limit_s: float) -> None:
