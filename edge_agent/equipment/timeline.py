@@ -124,12 +124,12 @@ def state_timeline(
     offline = _NUMBER["device_offline" if when_offline == "unknown" else when_offline]
     numbers = {value: _NUMBER[state] for value, state in state_map.items()}
     used = rows[: bisect_left(rows, known_until_ns, key=_time)]
-    labels = [_label(row, numbers, offline) for row in used]
-    uncertain = [row[2] == Quality.UNCERTAIN for row in used]
-    row_labels = np.array([*labels, _NUMBER["stale"], _NUMBER["not_started"]], np.int8)
-    row_uncertain = np.array([*uncertain, False, False], np.bool_)
+    row_labels = [*(_label(row, numbers, offline) for row in used), _NUMBER["stale"], _NUMBER["not_started"]]
+    row_uncertain = [*(row[2] == Quality.UNCERTAIN for row in used), False, False]
+    labels = np.array(row_labels, np.int8)[index]
+    uncertain = np.array(row_uncertain, np.bool_)[index] & (labels < NOT_SCHEDULED)
     nowhere = np.zeros(len(index), np.bool_)
-    return Timeline(edges, row_labels[index], row_uncertain[index], nowhere, nowhere)
+    return Timeline(edges, labels, uncertain, nowhere, nowhere)
 
 
 def _time(row: Row) -> int:

@@ -1,0 +1,37 @@
+"""What is published: record types, their JSON and frozen bytes, their topics and keys, their JSON Schemas (pure)."""
+
+from edge_agent.record.events import (
+    Publisher,
+    agent_topic,
+    event,
+    event_time,
+    freeze,
+    gap_key,
+    production_key,
+    production_topic,
+    rfc3339,
+    state_topic,
+)
+from edge_agent.record.facts import gap_data, previous_of, production_data, state_data, status_data
+from edge_agent.record.schemas import TYPES, envelope_schema, schema
+
+__all__ = [
+    "TYPES",
+    "Publisher",
+    "agent_topic",
+    "envelope_schema",
+    "event",
+    "event_time",
+    "freeze",
+    "gap_data",
+    "gap_key",
+    "previous_of",
+    "production_data",
+    "production_key",
+    "production_topic",
+    "rfc3339",
+    "schema",
+    "state_data",
+    "state_topic",
+    "status_data",
+]

@@ -1,0 +1,245 @@
+"""What records say: the `data` of production, gap, state and status, as plain dicts in the order of their printing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from edge_agent.contract import NS_PER_S
+from edge_agent.metrics import Definition, milliseconds, planned_operation_ns, ratio
+from edge_agent.production import Machine, Present, Tally, WindowData
+from edge_agent.record.events import gap_key, production_key, rfc3339
+from edge_agent.shifts import Calendar
+
+DEFINITION_ID = "iso22400-2:2014"
+DEFINITION_VERSION = 1
+"""Goes up when the same readings and settings would give other numbers."""
+
+Because = Literal["late_reading", "backfill", "late_loss", "reclassified", "entry", "clock"]
+
+
+def production_data(
+    machine: Machine,
+    calendar: Calendar,
+    window: str,
+    found: WindowData,
+    *,
+    revision: int = 0,
+    revised_because: Because | None = None,
+    previous: dict[str, Any] | None = None,
+    withdrawn: bool = False,
+    final: bool = False,
+    revisable_until_ns: int | None = None,
+    job: str | None = None,
+    product: str | None = None,
+) -> dict[str, Any]:
+    """The data of one window's production record.
+
+    Args:
+        machine: whose window it is.
+        calendar: the site's, for shift and production day.
+        window: the window's name, such as `1h`.
+        found: what `production.compute` found for it.
+        revision: 0 for the first, then one more each time.
+        revised_because: why it is said again; None for the first.
+        previous: `previous_of` the revision before; None for the first.
+        withdrawn: the fact has ceased.
+        final: nothing can change it any more.
+        revisable_until_ns: until when something may still change it; None when final or not known.
+        job: the job, when constant over the window.
+        product: the product, when constant over the window.
+    """
+    times = _times_ms(found)
+    return {
+        "key": production_key(machine.subject, window, found.start_ns),
+        "revision": revision,
+        "revised_because": revised_because,
+        "previous": previous,
+        "withdrawn": withdrawn,
+        "final": final,
+        "revisable_until": None if revisable_until_ns is None else rfc3339(revisable_until_ns),
+        "machine": machine.name,
+        "window": window,
+        "start": rfc3339(found.start_ns),
+        "end": rfc3339(found.end_ns),
+        "shift": None if found.segments else calendar.shift_at(found.start_ns),
+        "production_day": calendar.production_day(found.start_ns).isoformat(),
+        "job": job,
+        "product": product,
+        "segments": [_segment(machine, calendar, segment, job, product) for segment in found.segments],
+        "time_s": {state: part / 1000 for state, part in times.items()},
+        "quantity": _quantity(machine, found),
+        "kpi": found.kpis.values,
+        "kpi_reason": found.kpis.reasons,
+        "definition": _definition(machine.definition),
+        "completeness": _completeness(found, times),
+        "flags": list(found.flags),
+    }
+
+
+def previous_of(data: Mapping[str, Any]) -> dict[str, Any]:
+    """What a revision says of the one before it, so that a consumer can post the difference."""
+    return {name: data[name] for name in ("revision", "quantity", "time_s")}
+
+
+def gap_data(
+    subject: str,
+    what: str,
+    start_ns: int,
+    end_ns: int,
+    cause: str,
+    *,
+    machine: str | None = None,
+    window: str | None = None,
+    topic: str | None = None,
+    count: int | None = None,
+    produced: int | None = None,
+    revision: int = 0,
+    withdrawn: bool = False,
+) -> dict[str, Any]:
+    """The data of a gap: a range of which something is missing for good, or is not published.
+
+    Args:
+        subject: the machine's path, or the agent's.
+        what: what is missing: a window's name, `readings` or `records`.
+        start_ns: where the range begins.
+        end_ns: where it ends.
+        cause: why: one of the causes of missing time, or what was refused or dropped, such as `too_late`.
+        machine: whose windows they are.
+        window: the name of the windows that are not published.
+        topic: where the missing records would have gone.
+        count: how many windows, readings or records.
+        produced: items booked in the windows that are not published; they are in no production record.
+        revision: one more each time that the same gap is said again.
+        withdrawn: the gap has been filled.
+    """
+    return {
+        "key": gap_key(subject, what, start_ns),
+        "revision": revision,
+        "withdrawn": withdrawn,
+        "what": what,
+        "machine": machine,
+        "window": window,
+        "topic": topic,
+        "start": rfc3339(start_ns),
+        "end": rfc3339(end_ns),
+        "cause": cause,
+        "count": count,
+        "produced": produced,
+    }
+
+
+def state_data(
+    machine: Machine, now: Present, shift: str | None = None, counts: WindowData | None = None
+) -> dict[str, Any]:
+    """The data of a machine's retained state: what it does now, since when, and what it has made.
+
+    Args:
+        machine: whose state it is.
+        now: what `production.present` found.
+        shift: the shift that runs.
+        counts: the window, from the shift's begin or any other start until now, that the counts are of.
+    """
+    return {
+        "machine": machine.name,
+        "state": now.state,
+        "since": rfc3339(now.since_ns),
+        "cause": now.cause,
+        "reason": None,
+        "job": None,
+        "product": None,
+        "shift": shift,
+        "counts": None if counts is None else {"since": rfc3339(counts.start_ns), **_quantity(machine, counts)},
+    }
+
+
+def status_data(
+    status: Literal["online", "offline"],
+    since_ns: int,
+    *,
+    version: str,
+    reason: str | None = None,
+    misconfigured: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """The data of the agent's retained status; the last will is one with `offline` and `connection_lost`.
+
+    Args:
+        status: whether the agent is there.
+        since_ns: since when; in a last will, since when it had been connected.
+        version: the agent's.
+        reason: why it is offline: `connection_lost`, `stopped`.
+        misconfigured: devices and machines that a fault disables, by name, with the fault.
+    """
+    return {
+        "status": status,
+        "since": rfc3339(since_ns),
+        "version": version,
+        "reason": reason,
+        "misconfigured": dict(misconfigured or {}),
+    }
+
+
+def _times_ms(found: WindowData) -> dict[str, int]:
+    return dict(zip(found.times_ns, milliseconds(list(found.times_ns.values())), strict=True))
+
+
+def _quantity(machine: Machine, found: WindowData) -> dict[str, Any]:
+    produced, good, scrap, rework = (found.quantities[name] for name in ("produced", "good", "scrap", "rework"))
+    made = produced or good or Tally()
+    return {
+        "produced": produced and produced.total,
+        "good": good and good.total,
+        "scrap": scrap and scrap.total,
+        "rework": rework.total if rework else 0,
+        "unobserved": made.unobserved,
+        "quarantined": made.quarantined,
+        "unit": machine.unit,
+    }
+
+
+def _completeness(found: WindowData, times_ms: Mapping[str, int]) -> dict[str, Any]:
+    operation_ns = planned_operation_ns(found.times_ns)
+    observed_ms = sum(times_ms.values()) - times_ms["not_scheduled"] - times_ms["unknown"]
+    missing_ms = milliseconds(list(found.missing_ns.values()), times_ms["unknown"])
+    return {
+        "observed_s": observed_ms / 1000,
+        "missing_s": {cause: part / 1000 for cause, part in zip(found.missing_ns, missing_ms, strict=True)},
+        "uncertain_s": milliseconds([found.uncertain_ns])[0] / 1000,
+        "ratio": ratio(found.observed_ns, operation_ns) if operation_ns else None,
+        "complete": found.complete,
+    }
+
+
+def _definition(definition: Definition) -> dict[str, Any]:
+    return {
+        "id": DEFINITION_ID,
+        "version": DEFINITION_VERSION,
+        "planned_run_time_per_item_s": _seconds(definition.planned_run_time_ns),
+        "short_stop_s": _seconds(definition.short_stop_ns),
+        "short_stop_counts_as": definition.short_stop_counts_as,
+        "setup_counts_as": definition.setup_counts_as,
+        "idle_counts_as": definition.idle_counts_as,
+        "planned_stop_counts_as": definition.planned_stop_counts_as,
+        "when_offline": definition.when_offline,
+    }
+
+
+def _seconds(duration_ns: int | None) -> float | None:
+    if duration_ns is None or duration_ns % NS_PER_S:
+        return None if duration_ns is None else duration_ns / NS_PER_S
+    return duration_ns // NS_PER_S
+
+
+def _segment(
+    machine: Machine, calendar: Calendar, found: WindowData, job: str | None, product: str | None
+) -> dict[str, Any]:
+    return {
+        "start": rfc3339(found.start_ns),
+        "end": rfc3339(found.end_ns),
+        "product": product,
+        "job": job,
+        "shift": calendar.shift_at(found.start_ns),
+        "planned_run_time_per_item_s": _seconds(machine.definition.planned_run_time_ns),
+        "quantity": _quantity(machine, found),
+        "time_s": {state: part / 1000 for state, part in _times_ms(found).items()},
+    }

@@ -1,0 +1,216 @@
+"""JSON Schemas (draft 2020-12) of the envelope and of each type's data.
+
+Within version 1 fields may be added, words may be added to lists of words, and nothing is renamed, removed, or given
+another meaning or unit. So a consumer ignores what it does not know, and the schemas allow it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edge_agent.equipment import CAUSES, STATES
+from edge_agent.metrics import KPIS
+
+Schema = dict[str, Any]
+
+_TIME: Schema = {"type": "string", "format": "date-time", "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3,9})?Z$"}
+_TEXT: Schema = {"type": "string"}
+_FLAG: Schema = {"type": "boolean"}
+_SECONDS: Schema = {"type": "number", "minimum": 0}
+_COUNT: Schema = {
+    "oneOf": [{"type": "integer"}, {"type": "string", "pattern": r"^-?\d{16,}$"}],
+    "description": "an integer; beyond 2^53 a string of its digits",
+}
+_NAME: Schema = {"type": "string", "pattern": r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"}
+_WORD: Schema = {"type": "string", "pattern": r"^[a-z0-9_]+$"}
+
+
+def _or_null(schema: Schema) -> Schema:
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+def _object(properties: dict[str, Schema], description: str | None = None) -> Schema:
+    made: Schema = {"type": "object", "properties": properties, "required": list(properties)}
+    return made if description is None else {"description": description} | made
+
+
+def _words(*words: str) -> Schema:
+    return {"type": "string", "enum": list(words)}
+
+
+_TIME_S = _object(dict.fromkeys(STATES, _SECONDS), "seconds in each of the nine states; they sum to the window")
+_QUANTITY = _object(
+    {
+        "produced": _or_null(_COUNT),
+        "good": _or_null(_COUNT),
+        "scrap": _or_null(_COUNT),
+        "rework": _COUNT,
+        "unobserved": _COUNT | {"description": "of produced: made while state or count were not observed"},
+        "quarantined": _COUNT | {"description": "jumps of the counter beyond its plausible rate; not in produced"},
+        "unit": _TEXT,
+    },
+    "items; null where nothing counts them",
+)
+_COUNTS_AS = _words("availability_loss", "outside_planned_time")
+_DEFINITION = _object(
+    {
+        "id": _TEXT,
+        "version": {"type": "integer"},
+        "planned_run_time_per_item_s": _or_null(_SECONDS),
+        "short_stop_s": _SECONDS,
+        "short_stop_counts_as": _words("availability", "effectiveness"),
+        "setup_counts_as": _COUNTS_AS,
+        "idle_counts_as": _COUNTS_AS,
+        "planned_stop_counts_as": _COUNTS_AS,
+        "when_offline": _words("unknown", "down", "delay", "idle", "planned_stop"),
+    },
+    "every choice behind the KPIs",
+)
+_COMPLETENESS = _object(
+    {
+        "observed_s": _SECONDS,
+        "missing_s": _object(dict.fromkeys(CAUSES, _SECONDS), "sums to unknown"),
+        "uncertain_s": _SECONDS,
+        "ratio": _or_null({"type": "number", "minimum": 0, "maximum": 1}),
+        "complete": _FLAG,
+    },
+    "of the scheduled time; ratio is observed over scheduled, null when nothing was scheduled",
+)
+_SEGMENT = _object(
+    {
+        "start": _TIME,
+        "end": _TIME,
+        "product": _or_null(_TEXT),
+        "job": _or_null(_TEXT),
+        "shift": _or_null(_NAME),
+        "planned_run_time_per_item_s": _or_null(_SECONDS),
+        "quantity": _QUANTITY,
+        "time_s": _TIME_S,
+    }
+)
+_PREVIOUS = _object({"revision": {"type": "integer", "minimum": 0}, "quantity": _QUANTITY, "time_s": _TIME_S})
+_BECAUSE = _words("late_reading", "backfill", "late_loss", "reclassified", "entry", "clock")
+
+_DATA: dict[str, Schema] = {
+    "production": _object(
+        {
+            "key": _TEXT,
+            "revision": {"type": "integer", "minimum": 0},
+            "revised_because": _or_null(_BECAUSE),
+            "previous": _or_null(_PREVIOUS),
+            "withdrawn": _FLAG,
+            "final": _FLAG,
+            "revisable_until": _or_null(_TIME),
+            "machine": _NAME,
+            "window": _TEXT,
+            "start": _TIME,
+            "end": _TIME,
+            "shift": _or_null(_NAME),
+            "production_day": {"type": "string", "format": "date"},
+            "job": _or_null(_TEXT),
+            "product": _or_null(_TEXT),
+            "segments": {"type": "array", "items": _SEGMENT},
+            "time_s": _TIME_S,
+            "quantity": _QUANTITY,
+            "kpi": _object(dict.fromkeys(KPIS, _or_null({"type": "number"})), "of observed production; never capped"),
+            "kpi_reason": {
+                "type": "object",
+                "description": "why a KPI is null",
+                "propertyNames": {"enum": list(KPIS)},
+                "additionalProperties": _WORD,
+            },
+            "definition": _DEFINITION,
+            "completeness": _COMPLETENESS,
+            "flags": {"type": "array", "items": _WORD, "uniqueItems": True},
+        },
+        "one window of one machine; the highest (epoch, revision) of a key is its truth",
+    ),
+    "gap": _object(
+        {
+            "key": _TEXT,
+            "revision": {"type": "integer", "minimum": 0},
+            "withdrawn": _FLAG,
+            "what": _TEXT,
+            "machine": _or_null(_NAME),
+            "window": _or_null(_TEXT),
+            "topic": _or_null(_TEXT),
+            "start": _TIME,
+            "end": _TIME,
+            "cause": _TEXT,
+            "count": _or_null(_COUNT),
+            "produced": _or_null(_COUNT),
+        },
+        "a range of which something is missing, and why",
+    ),
+    "state": _object(
+        {
+            "machine": _NAME,
+            "state": _words(*STATES),
+            "since": _TIME,
+            "cause": _or_null(_words(*CAUSES)),
+            "reason": _or_null(_TEXT),
+            "job": _or_null(_TEXT),
+            "product": _or_null(_TEXT),
+            "shift": _or_null(_NAME),
+            "counts": _or_null(_object({"since": _TIME} | _QUANTITY["properties"])),
+        },
+        "what a machine does now; retained",
+    ),
+    "status": _object(
+        {
+            "status": _words("online", "offline"),
+            "since": _TIME,
+            "version": _TEXT,
+            "reason": _or_null(_WORD),
+            "misconfigured": {"type": "object", "additionalProperties": _TEXT},
+        },
+        "whether the agent is there; retained, and its last will",
+    ),
+}
+TYPES = tuple(_DATA)
+"""The record types that have a schema."""
+
+
+def schema(kind: str) -> Schema:
+    """The JSON Schema of the `data` of a record type, under the name that the record's `dataschema` gives.
+
+    Raises:
+        KeyError: not one of `TYPES`.
+    """
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": f"urn:edge-agent:schema:{kind}:1",
+        "title": kind,
+    } | _DATA[kind]
+
+
+def envelope_schema(kind: str) -> Schema:
+    """The JSON Schema of a whole record of a type: the CloudEvents attributes around its data.
+
+    Raises:
+        KeyError: not one of `TYPES`.
+    """
+    attributes = {
+        "specversion": {"const": "1.0"},
+        "id": {"type": "string", "pattern": r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}:\d+:\d+$"},
+        "source": {"type": "string", "format": "uri-reference"},
+        "type": {"const": f"edge.{kind}.v1"},
+        "subject": _TEXT,
+        "time": _TIME,
+        "datacontenttype": {"const": "application/json"},
+        "dataschema": {"const": f"urn:edge-agent:schema:{kind}:1"},
+        "sequence": {"type": "string", "pattern": r"^\d{12,}$"},
+        "epoch": {"type": "integer", "minimum": 0},
+        "agentversion": _TEXT,
+        "configuration": _TEXT,
+        "clock": _words("synchronized", "unsynchronized", "implausible", "unknown"),
+        "data": _DATA[kind],
+    }
+    made = _object(attributes)
+    if kind in ("state", "status"):
+        made["required"].remove("sequence")
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": f"urn:edge-agent:schema:{kind}:1:event",
+        "title": f"{kind} event",
+    } | made
