@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from itertools import chain, repeat
 from math import isfinite
 from operator import itemgetter
@@ -23,8 +22,8 @@ _FORMATS = {
 }  # fmt: skip
 _BITS_OF_BYTE = [tuple(bool(byte >> bit & 1) for bit in range(8)) for byte in range(256)]
 
-# A reading without the cost of a Python call for each.
-_make_reading = cast("Callable[[Iterable[Any]], Reading]", partial(tuple.__new__, Reading))
+# Readings without the cost of a Python call for each.
+_new_reading = cast("Callable[[type[Reading], Iterable[Any]], Reading]", tuple.__new__)
 
 
 class Wanted(NamedTuple):
@@ -65,7 +64,7 @@ def decoder(wanted: Sequence[Wanted], start: int) -> Callable[[bytes], list[Read
 
 def _good(tags: tuple[Tag, ...], values: Iterable[Value]) -> list[Reading]:
     rows = zip(tags, repeat(None), values, repeat(Quality.GOOD), repeat(None), repeat(Origin.LIVE), strict=False)
-    return list(map(_make_reading, rows))
+    return list(map(_new_reading, repeat(Reading), rows))
 
 
 def _text(tag: Tag, raw: bytes) -> Reading:
