@@ -99,7 +99,8 @@ class OpcuaDriver(Driver):
                 yield present
                 subscription, refused = await self._subscribe(session, device, tags, present)
                 subscriptions[subscription.id] = subscription
-                yield refused
+                if refused:  # an empty batch would say that nothing has changed, which is not known yet
+                    yield refused
         if subscriptions:
             async with _Publishing(session, subscriptions) as publishing:
                 while True:

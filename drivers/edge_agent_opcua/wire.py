@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 NUMBERS = {1: "?", 2: "b", 3: "B", 4: "h", 5: "H", 6: "i", 7: "I", 8: "q", 9: "Q", 10: "f", 11: "d"}
@@ -33,13 +34,8 @@ class Ticks(int):
     """A DateTime: units of 100 ns since 1601 UTC."""
 
 
-class Localized(str):
-    """The text of a LocalizedText."""
-
-    __slots__ = ()
-
-
-class Unsupported(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Unsupported:
     """A value of a type that has no place in a reading."""
 
     type_name: str
@@ -156,13 +152,12 @@ class Wire:
         if mask & 0x40:
             self._deeper(self.diagnostic_info)
 
-    def localized_text(self) -> Localized | None:
+    def localized_text(self) -> str | None:
         """The text of a LocalizedText."""
         mask = self.u8()
         if mask & 1:
             self.byte_string()
-        text = self.string() if mask & 2 else None
-        return None if text is None else Localized(text)
+        return self.string() if mask & 2 else None
 
     def response_header(self) -> tuple[int | str | uuid.UUID | bytes | None, int]:
         """What an answer is (the identifier of its encoding) and its service result."""
