@@ -55,7 +55,11 @@ class Instrument:
 
     def send_later(self, delay_s: float, data: bytes) -> None:
         """What it says after a while, unless it is unplugged by then."""
-        asyncio.get_running_loop().call_later(delay_s, lambda: self._far >= 0 and self.send(data))
+        asyncio.get_running_loop().call_later(delay_s, self._send_if_plugged, data)
+
+    def _send_if_plugged(self, data: bytes) -> None:
+        if self._far >= 0:
+            self.send(data)
 
     def _readable(self) -> None:
         self._heard += os.read(self._far, 4096)

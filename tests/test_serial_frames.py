@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from serial_instrument import serial_device
 
 from edge_agent.contract import Quality, Reading, Value
 from edge_agent_serial import SerialSettings, SerialTagSettings
 from edge_agent_serial.frames import Framer, Unusable, parse
-from tests.serial_instrument import serial_device
 
 
 def _settings(**given: Any) -> SerialSettings:

@@ -44,7 +44,6 @@ Quirks:
 - A frame that is no answer makes the reading BAD only when `timeout` is over, since the answer may follow it.
 - `frame: {end: "\r"}` with an instrument that sends CR LF leaves the LF at the beginning of the next frame.
 - With parity, a damaged character arrives as NUL and spoils its frame; without it, only the pattern protects.
-- Pseudo-terminals take no parity: use 8N1 there.
 """
 
 from edge_agent_serial.driver import SerialDriver

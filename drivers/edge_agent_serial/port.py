@@ -32,6 +32,7 @@ BUFFERED_BYTES = 256 * 1024
 _READ_BYTES = 4096
 _WRITE_LIMIT_S = 1.0
 _CLOSE_LIMIT_S = 2.0
+_RETURN_LIMIT_S = 0.1  # for the thread's last steps after it has said that it ended: microseconds
 _SLICE_S = 0.5  # the longest wait of the thread; it is woken for work
 _SLICE_WITHOUT_DESCRIPTOR_S = 0.02
 # What pyserial and the operating system raise for a port that cannot be opened or is gone; termios.error is no OSError,
@@ -144,7 +145,7 @@ class Port:
     @property
     def alive(self) -> bool:
         """Whether the thread still holds, opens or closes the port."""
-        return self._thread is not None and self._thread.is_alive()
+        return self._thread is not None and not self._ended.done()
 
     def abandon(self) -> None:
         """Let go of the port as soon as it can be done, without waiting for it."""
@@ -161,6 +162,7 @@ class Port:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_CLOSE_LIMIT_S):
                 await asyncio.shield(self._ended)
+            self._thread.join(_RETURN_LIMIT_S)
 
     def _ring(self) -> None:
         with self._lock:
@@ -244,11 +246,15 @@ class Port:
         now = time.monotonic()
         with self._lock:
             self.last_byte_at = now
-            if self._held_bytes + len(data) <= BUFFERED_BYTES:
+            losing = bool(self._chunks) and not self._chunks[-1].data
+            # A loss goes on until half is taken, so that it is one loss and not many.
+            if self._held_bytes + len(data) <= (BUFFERED_BYTES // 2 if losing else BUFFERED_BYTES):
                 self._chunks.append(Chunk(now, data))
                 self._held_bytes += len(data)
-            elif self._chunks[-1].data:
-                self._chunks.append(Chunk(now, b""))
+            else:
+                if losing:
+                    self._chunks.pop()
+                self._chunks.append(Chunk(now, b""))  # with the time of its end
         self._later(self._news.set)
 
     def _tell(self, future: asyncio.Future[None], error: BaseException | None = None) -> None:
@@ -277,7 +283,7 @@ def _open(url: str, line: Line) -> serial.SerialBase:
         parity=line.parity,
         stopbits=line.stop_bits,
         timeout=_SLICE_WITHOUT_DESCRIPTOR_S,
-        write_timeout=_WRITE_LIMIT_S,
+        write_timeout=None if url.startswith("rfc2217:") else _WRITE_LIMIT_S,  # there the socket has its own
         exclusive=True if local else None,
     )
     try:
