@@ -109,18 +109,16 @@ def compose(text: str, file: str, report: Callable[[Fault], None]) -> Node | Non
         report: takes each fault.
     """
     parser = YAML(typ="safe", pure=True)
+    composer = _Composer(file, report, parser.parse(text))
     try:
-        return _Composer(file, report, parser.parse(text)).document()
+        return composer.document()
     except _Refused as refused:
         report(refused.fault)
     except YAMLError as error:
         report(_syntax_fault(error, text, file))
     except (ValueError, LookupError, AttributeError, TypeError, AssertionError, OverflowError):
         # Some malformed texts upset the parser itself, such as an escape beyond Unicode.
-        reader = parser.reader
-        report(
-            Fault(Place(file, reader.line + 1, reader.column + 1), "this is not YAML: check quotes and escapes here")
-        )
+        report(Fault(composer.last, "this is not YAML; check quotes and escapes from here on"))
     return None
 
 
@@ -130,6 +128,8 @@ class _Composer:
         self._report = report
         self._events = events
         self._path: list[str | int] = []
+        self.last = Place(file)
+        """Where the parser last was."""
 
     def document(self) -> Node | None:
         """The one document of the stream."""
@@ -154,6 +154,7 @@ class _Composer:
         return _Refused(Fault(self._place(event), message, where=tuple(self._path)))
 
     def _node(self, event: Any) -> Node:
+        self.last = self._place(event)
         if isinstance(event, yaml_events.AliasEvent):
             raise self._refused(
                 event,
@@ -169,13 +170,13 @@ class _Composer:
             return self._scalar(event)
         if len(self._path) >= MAX_DEPTH:
             raise self._refused(event, f"nested more than {MAX_DEPTH} levels deep; look for a bracket too many")
-        node = Node(*self._place(event), None)
+        node = Node(*self.last, None)
         node.value = self._mapping() if isinstance(event, yaml_events.MappingStartEvent) else self._sequence()
         return node
 
     def _scalar(self, event: Any) -> Node:
         text: str = event.value
-        place = self._place(event)
+        place = self.last
         if not event.implicit[0] or event.style is not None:
             if _SURROGATE.search(text):
                 self._report(self._fault(place, "half of a surrogate pair is no character; check the \\u escapes"))
@@ -222,17 +223,19 @@ _HINTS: tuple[tuple[str, str], ...] = (
     (r"could not find expected ':'", "no ': ' found here; write `key: value`, with a space after the colon"),
     (
         r"mapping values are not allowed",
-        "a ': ' is not allowed here; put the text in quotes if it contains a colon, "
-        "or indent this line like its neighbours",
+        "a ': ' is not allowed here: indent this line like its neighbours, put text with a colon in quotes, "
+        "or give the line above its ': '",
     ),
     (
         r"sequence entries are not allowed",
         "a list item cannot begin here; begin it on a line of its own, or put text that begins with - in quotes",
     ),
     (r"expected <block end>", "this line is not indented like its neighbours; or a quote or bracket above is wrong"),
+    (r"mapping keys are not allowed", "text that begins with ? must be in quotes"),
+    (r"expected the node content", "a value is expected here; look for a bracket or comma too many, or one not closed"),
     (r"expected ',' or '}'", "a comma or the closing } is missing before this"),
     (r"expected ',' or '\]'", "a comma or the closing ] is missing before this"),
-    (r"unexpected end of stream|unexpected document separator", "a closing quote is missing"),
+    (r"unexpected end of stream|unexpected document separator", "the quote that opens here is never closed"),
     (
         r"unknown escape character|escape sequence",
         "this escape is unknown; in double quotes \\ begins an escape, in single quotes it is an ordinary character",
@@ -253,10 +256,10 @@ def _syntax_fault(error: YAMLError, text: str, file: str) -> Fault:
         return Fault(Place(file), "this is not YAML")
     problem = f"{error.problem or ''} {error.context or ''}"
     mark, opened = error.problem_mark or error.context_mark, error.context_mark
-    if "could not find expected ':'" in problem and opened is not None:
+    if opened is not None and re.search(r"could not find expected ':'|end of stream|document separator", problem):
         mark, opened = opened, None
     hint = next((hint for pattern, hint in _HINTS if re.search(pattern, problem)), "this is not YAML; check the line")
-    if opened is not None and mark is not None and re.search(r"expected ',' or|end of stream|separator", problem):
+    if opened is not None and "expected ',' or" in problem:
         hint += f"; it was opened at line {opened.line + 1}, column {opened.column + 1}"
     place = Place(file) if mark is None else Place(file, mark.line + 1, mark.column + 1)
     return Fault(place, hint)

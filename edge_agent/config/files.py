@@ -38,7 +38,7 @@ def read(directory: Path, report: Report) -> Merged:
     merged = Merged()
 
     def unreadable(fault: Fault) -> None:
-        report.unreadable |= fault.scope == "all"
+        report.unreadable = True
         report.add(fault)
 
     total = 0
@@ -50,9 +50,12 @@ def read(directory: Path, report: Report) -> Merged:
         if count > MAX_FILES or total > MAX_TOTAL_BYTES:
             unreadable(Fault(Place(str(directory)), "too many or too large files; is this the configuration's folder?"))
             break
-        top = None if text is None else compose(text, str(path), unreadable)
+        known = len(report.faults)
+        top = None if text is None else compose(text, str(path), report.add)
         if top is not None:
             _merge(top, merged, report)
+        elif len(report.faults) > known:
+            report.unreadable = True
     if count == 0 and not report.faults:
         report.add(
             Fault(

@@ -5,16 +5,18 @@ from __future__ import annotations
 import re
 import stat
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
+from edge_agent.config import faults
 from edge_agent.config.document import Node
-from edge_agent.config.faults import Fault, Path, Report, scope_of
+from edge_agent.config.faults import Fault, Report, scope_of
 from edge_agent.contract import ConfigError, Secret
 
 
-def check_secrets(model: BaseModel, node: Node, path: Path, report: Report) -> None:
+def check_secrets(model: BaseModel, node: Node, path: faults.Path, report: Report) -> None:
     """Warn of secrets that stand in the file, cannot be resolved here, or may be read by everyone."""
     for inside, secret in _secrets(model):
         place = _place_of(node, inside)
@@ -38,12 +40,20 @@ def _message(secret: Secret) -> str | None:
         return f"{error}; it must be there when the agent runs"
     except UnicodeDecodeError:
         return "the secret's file is not UTF-8 text"
-    if secret.file is not None and secret.file.stat().st_mode & stat.S_IROTH:
-        return f"{secret.file} may be read by everyone on this machine; chmod 600 it"
-    return None
+    except ValueError:
+        return "expected a path; it has a character that no path has"
+    return _too_open(secret.path()) if secret.file is not None else None
 
 
-def _secrets(value: Any, path: Path = ()) -> Iterator[tuple[Path, Secret]]:
+def _too_open(path: Path) -> str | None:
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return None
+    return f"{path} may be read by everyone on this machine; chmod 600 it" if mode & stat.S_IROTH else None
+
+
+def _secrets(value: Any, path: faults.Path = ()) -> Iterator[tuple[faults.Path, Secret]]:
     if isinstance(value, Secret):
         yield path, value
     elif isinstance(value, BaseModel):
@@ -57,7 +67,7 @@ def _secrets(value: Any, path: Path = ()) -> Iterator[tuple[Path, Secret]]:
             yield from _secrets(item, (*path, index))
 
 
-def _place_of(node: Node, path: Path) -> Node:
+def _place_of(node: Node, path: faults.Path) -> Node:
     for step in path:
         if isinstance(node.value, dict) and step in node.value:
             node = node.value[str(step)].value
