@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import time
-from typing import Protocol
+from pathlib import Path
+from typing import Literal, Protocol
+
+Trust = Literal["synchronized", "unsynchronized", "stepped"]
+
+_TIMESYNC_MARK = Path("/run/systemd/timesync/synchronized")
+_TIME_ERROR = 5  # what adjtimex(2) returns while no daemon keeps the clock
 
 
 class Clock(Protocol):
@@ -22,6 +29,10 @@ class Clock(Protocol):
         """Wait until the monotonic time `when`; at least one turn of the loop."""
         ...
 
+    def trust(self) -> Trust:
+        """Whether the wall time is known to be right."""
+        ...
+
 
 class SystemClock:
     """The machine's own clocks."""
@@ -34,3 +45,8 @@ class SystemClock:
 
     async def sleep_until(self, when: int) -> None:
         await asyncio.sleep(max(0, when - time.monotonic_ns()) / 1e9)
+
+    def trust(self) -> Trust:
+        state = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(256))  # reads, since all modes are zero
+        known = 0 <= state < _TIME_ERROR or _TIMESYNC_MARK.exists()
+        return "synchronized" if known else "unsynchronized"

@@ -49,6 +49,18 @@ class TagState:
         self.raw: Value = None
         self.received = 0
 
+    def as_read(self, now: int) -> dict[str, Any]:
+        """The tag as people read it: raw, scaled, quality, and its age in seconds; None where nothing came yet."""
+        known = self.value is not NOTHING
+        return {
+            "tag": self.name,
+            "raw": self.raw,
+            "value": self.value if known else None,
+            "quality": self.quality.name.lower(),
+            "cause": self.cause if known else "not_started",
+            "age_s": round((now - self.received) / 1e9, 3) if self.received else None,
+        }
+
 
 class Intake:
     """Readings in, rows for the store out; one object for the whole agent, owned by the event loop.

@@ -94,6 +94,7 @@ class Link:
         self._failures = 0
         self._lost_at: int | None = None
         self._told = False
+        self._greeted = False
         self._watched = [self._watch(device) for device in devices]
         self._by_tag = {tag: watched for watched in self._watched for tag in watched.device.tags}
 
@@ -131,7 +132,7 @@ class Link:
                 self._down(str(error))
             except TimeoutError:
                 self._down("the driver did not come back in time; the link is closed")
-            except Exception as error:  # noqa: BLE001 - the task of a link: a driver's bug must not stop the others
+            except Exception as error:  # a driver's bug must not stop the other links
                 log.debug("%s: unexpected", self.names, exc_info=error)
                 self._down(f"unexpected {type(error).__name__} in the driver: {error}")
             finally:
@@ -155,7 +156,7 @@ class Link:
         self._failures += 1
         now = self._clock.now()
         for watched in self._watched:
-            self._lost(watched, watched.polled + watched.streamed, error)
+            self._lost(watched, error, streamed=True)
         if not self._told:
             self._told, self._lost_at = True, now
             log.warning("%s: lost: %s; trying again", self.names, error)
@@ -165,6 +166,9 @@ class Link:
         if self._told and self._lost_at is not None:
             away = (self._clock.now() - self._lost_at) / NS_PER_S
             log.info("%s: back after %.1f s and %d attempts", self.names, away, self._failures)
+        elif not self._greeted:
+            log.info("%s: connected (%s)", self.names, self.key)
+        self._greeted = True
         self._failures, self._told = 0, False
 
     # ------------------------------------------------------------------------------------------- serving
@@ -215,7 +219,7 @@ class Link:
             watched.retry_at = self._clock.monotonic() + delay_ns(watched.failures, self._rng)
             if watched.figures.error is None or watched.figures.connected:
                 log.warning("%s: lost: %s; trying again", watched.device.name, fault)
-            self._lost(watched, watched.polled, str(fault))
+            self._lost(watched, str(fault), streamed=False)
             return
         now = self._clock.now()
         rows = self._intake.accept(readings, now)
@@ -254,14 +258,14 @@ class Link:
         figures.connected, figures.since, figures.error, watched.failures = True, now, None, 0
         self._link_lives()
 
-    def _lost(self, watched: Watched, tags: Sequence[Tag], error: str) -> None:
-        figures = watched.figures
+    def _lost(self, watched: Watched, error: str, *, streamed: bool) -> None:
+        """Say that nothing is known of the device's polled tags, and, with `streamed`, of those that stream."""
+        figures, now = watched.figures, self._clock.now()
         if figures.connected or figures.since is None:
-            figures.since = self._clock.now()
+            figures.since = now
         figures.connected, figures.error = False, error
-        rows = []
-        for part, seen in ((watched.polled, watched.last_seen), (watched.streamed, watched.stream_seen)):
-            known = [tag for tag in part if tag in tags] if len(tags) < len(self._by_tag) else part
-            rows += self._intake.lost(known, seen or self._clock.now(), OFFLINE)
+        rows = self._intake.lost(watched.polled, watched.last_seen or now, OFFLINE)
+        if streamed:
+            rows += self._intake.lost(watched.streamed, watched.stream_seen or now, OFFLINE)
         if rows:
             self._append(rows)

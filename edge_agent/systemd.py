@@ -8,7 +8,7 @@ from contextlib import suppress
 
 
 def notify(*lines: str) -> None:
-    """Send lines such as `READY=1` to systemd; nothing happens outside of a unit of Type=notify. Source: sd_notify(3)."""
+    """Send lines such as `READY=1` to systemd; nothing happens outside of its units. Source: sd_notify(3)."""
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
         return

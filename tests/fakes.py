@@ -7,6 +7,7 @@ import heapq
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+from edge_agent.clock import Trust
 from edge_agent.contract import Device, DeviceSettings, Driver, Reading, Tag, TagSettings, parse_duration
 
 S = 1_000_000_000
@@ -27,6 +28,9 @@ class FakeClock:
 
     def monotonic(self) -> int:
         return self._monotonic
+
+    def trust(self) -> Trust:
+        return "synchronized"
 
     def step_wall(self, ns: int) -> None:
         """Set the wall clock, as an operator would; monotonic time does not notice."""

@@ -26,7 +26,7 @@ def freeze(draft: Draft, issued: Issued) -> bytes:
 
 
 def draft(number: int = 1, topic: str = "t", key: str | None = None, revision: int = 0) -> Draft:
-    return Draft("edge.production.v1", topic, "s", {"n": number}, key, revision)
+    return Draft("production", topic, "s", {"n": number}, key, revision)
 
 
 @pytest.fixture

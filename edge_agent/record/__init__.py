@@ -12,11 +12,12 @@ from edge_agent.record.events import (
     rfc3339,
     state_topic,
 )
-from edge_agent.record.facts import gap_data, previous_of, production_data, state_data, status_data
+from edge_agent.record.facts import Because, gap_data, previous_of, production_data, state_data, status_data
 from edge_agent.record.schemas import TYPES, envelope_schema, schema
 
 __all__ = [
     "TYPES",
+    "Because",
     "Publisher",
     "agent_topic",
     "envelope_schema",

@@ -14,7 +14,7 @@ _EXACT = 2**53
 """A larger integer does not survive a reader that keeps numbers as doubles, so it travels as a string."""
 
 AgentTopic = Literal["status", "health", "gap", "manifest"]
-Clock = Literal["synchronized", "unsynchronized", "implausible", "unknown"]
+Clock = Literal["synchronized", "unsynchronized", "stepped"]
 
 
 @dataclass(frozen=True, slots=True)

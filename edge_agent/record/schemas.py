@@ -203,7 +203,7 @@ def envelope_schema(kind: str) -> Schema:
         "epoch": {"type": "integer", "minimum": 0},
         "agentversion": _TEXT,
         "configuration": _TEXT,
-        "clock": _words("synchronized", "unsynchronized", "implausible", "unknown"),
+        "clock": _words("synchronized", "unsynchronized", "stepped"),
         "data": _DATA[kind],
     }
     made = _object(attributes)

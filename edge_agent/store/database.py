@@ -18,7 +18,7 @@ from edge_agent.contract import EdgeAgentError
 from edge_agent.store import identity as identities
 from edge_agent.store.identity import Identity
 from edge_agent.store.readings import Readings, Row
-from edge_agent.store.records import Draft, Freeze, Records
+from edge_agent.store.records import Draft, Freeze, Issued, Records
 from edge_agent.store.schema import APPLICATION_ID, VERSION, migrations
 
 log = logging.getLogger(__name__)
@@ -135,11 +135,25 @@ class Store:
         """Number the drafts, freeze them and put them into the outbox; within a transaction of the caller."""
         if self.identity is None:
             raise StoreError("a store issues records only in a run of the agent")
-        while self._next_number + len(drafts) > self.identity.reserved:
+        self._reserve(len(drafts))
+        self._next_number = self.records.issue(drafts, freeze, self.identity.epoch, self._next_number, now)
+
+    def take_number(self) -> Issued:
+        """A number for what is published without being kept (`state`, `status`): unique, without a sequence."""
+        if self.identity is None:
+            raise StoreError("a store gives numbers only in a run of the agent")
+        if self._next_number >= self.identity.reserved:
+            with self.transaction():
+                self._reserve(1)
+        self._next_number += 1
+        return Issued(self.identity.epoch, self._next_number - 1, 0)
+
+    def _reserve(self, count: int) -> None:
+        """Have at least so many numbers reserved, on disk in both files; within a transaction."""
+        while self.identity is not None and self._next_number + count > self.identity.reserved:
             self.identity = self.identity.with_block()
             identities.write(self.folder / IDENTITY, self.identity)
             self._set_identity(self.identity)
-        self._next_number = self.records.issue(drafts, freeze, self.identity.epoch, self._next_number, now)
 
     # ------------------------------------------------------------------------------------------------- facts
 

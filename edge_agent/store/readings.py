@@ -119,14 +119,20 @@ class Readings:
             times += [row[0]] if row else []
         return min(times, default=None)
 
-    def next_good(self, tag: str, after: int) -> int | None:
-        """The time of the next good reading of a machine's tag later than `after`."""
-        number = self._number(tag)
-        row = self._connection.execute(
-            "SELECT time FROM reading WHERE machine = 1 AND tag = ? AND time > ? AND quality = 0 ORDER BY time LIMIT 1",
-            (number, after),
-        ).fetchone()
-        return row[0] if row else None
+    def last_id(self) -> int:
+        """The id of the newest reading; 0 without any."""
+        return int(self._connection.execute("SELECT coalesce(max(id), 0) FROM reading").fetchone()[0])
+
+    def first_arrived(self, tags: Iterable[str], after: int, start: int, end: int) -> int | None:
+        """The earliest time in [start, end) of these machine's tags' readings that arrived after the id `after`."""
+        found = [
+            self._connection.execute(
+                "SELECT min(time) FROM reading WHERE machine = 1 AND tag = ? AND time >= ? AND time < ? AND id > ?",
+                (self._number(tag), start, end, after),
+            ).fetchone()[0]
+            for tag in tags
+        ]
+        return min((time for time in found if time is not None), default=None)
 
     def page(
         self, *, tags: Sequence[str] = (), since: int | None = None, until: int | None = None, after: int = 0,

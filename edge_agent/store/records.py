@@ -25,7 +25,7 @@ class Draft:
 
 
 class Issued(NamedTuple):
-    """The identity that a draft was given."""
+    """The identity that a draft was given. `sequence` is 0 for what carries none."""
 
     epoch: int
     number: int
@@ -120,7 +120,7 @@ class Records:
     ) -> list[StoredRecord]:  # fmt: skip
         """Records in order of issue from the one after the position `after`; issued in [since, until)."""
         conditions: list[tuple[str, Any]] = [("position > ?", after)]
-        conditions += [("type = ?", f"edge.{type}.v1")] if type else []
+        conditions += [("type = ?", type)] if type else []
         conditions += [("issued >= ?", since)] if since is not None else []
         conditions += [("issued < ?", until)] if until is not None else []
         where = " AND ".join(sql for sql, _ in conditions) + (" AND answered IS NULL" if waiting else "")

@@ -30,6 +30,7 @@ class StoreThread:
     Attributes:
         committed: the wall time up to which every reading received is durable.
         dropped: how many readings were dropped because the disk stalled.
+        last_try: the monotonic time of the last commit that was begun.
     """
 
     def __init__(self, store: Store, clock: Clock, commit_ns: int, max_waiting: int = MAX_WAITING_ROWS) -> None:
@@ -45,6 +46,7 @@ class StoreThread:
         self._overflow: dict[int, Row] = {}
         self._flushing = asyncio.Lock()
         self._last_commit = 0
+        self.last_try = clock.monotonic()
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="store")
 
     def append(self, rows: Sequence[Row]) -> None:
@@ -71,6 +73,7 @@ class StoreThread:
         """
         async with self._flushing:
             now, rows = self._clock.now(), self._waiting
+            self.last_try = self._clock.monotonic()
             self._waiting = [*self._overflow.values()]
             self._overflow = {}
             try:

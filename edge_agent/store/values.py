@@ -12,7 +12,7 @@ PACKED: frozenset[type] = frozenset({bool, tuple, bytes})
 _RAW = b"\x00"
 
 
-def pack(value: Value) -> int | float | str | bytes | None:
+def pack(value: Any) -> int | float | str | bytes | None:
     """The cell of a value. Booleans, arrays, bytes and integers of more than 63 bits become bytes."""
     if isinstance(value, bytes):
         return _RAW + value
@@ -20,7 +20,7 @@ def pack(value: Value) -> int | float | str | bytes | None:
         return json.dumps(value).encode()
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
         return str(value).encode()
-    return value
+    return value  # type: ignore[no-any-return]
 
 
 def unpack(cell: Any) -> Value:

@@ -1,0 +1,277 @@
+"""The daemon: wires the lanes of one agent in one TaskGroup, answers its verbs, and ends in good order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+from edge_agent import __version__, control, record, registry, systemd
+from edge_agent.clock import Clock, SystemClock
+from edge_agent.config import Configuration
+from edge_agent.config.models import AgentSettings
+from edge_agent.contract import ConfigError, Device, Driver, Tag
+from edge_agent.intake import Intake, TagState
+from edge_agent.listing import Page, readings_page, records_page
+from edge_agent.machines import tags_of
+from edge_agent.outbox import StoreOutbox
+from edge_agent.poller import Link
+from edge_agent.store import Store, StoreThread
+from edge_agent.summarizer import Summarizer
+from edge_agent.uplink import Uplink
+
+log = logging.getLogger(__name__)
+
+DRAIN_S = 5.0
+"""How long a stopping agent waits for the broker to take what is still in the outbox."""
+PRUNE_NS = 60 * 1_000_000_000
+PRUNE_ROWS = 20_000
+STALLED_NS = 45 * 1_000_000_000
+
+
+def data_folder(settings: AgentSettings) -> Path:
+    """Where this agent keeps its store: `agent.data`, else $STATE_DIRECTORY, else ./data."""
+    state = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
+    return settings.data or Path(state or "data")
+
+
+class Agent:
+    """One agent with a loaded configuration that is not fatally wrong."""
+
+    def __init__(self, configuration: Configuration, clock: Clock | None = None) -> None:
+        if configuration.agent is None or configuration.mqtt is None:
+            raise ConfigError("the configuration has no agent or no mqtt section")
+        self.configuration = configuration
+        self._settings = configuration.agent
+        self._mqtt = configuration.mqtt
+        self._clock = clock or SystemClock()
+        self._started = self._clock.now()
+        self._stop = asyncio.Event()
+        self._folder = data_folder(self._settings)
+        self._publisher = record.Publisher(
+            agent=self._settings.name,
+            enterprise=self._settings.enterprise,
+            site=self._settings.site,
+            prefix=self._mqtt.topic_prefix,
+            version=__version__,
+            configuration=configuration.hash,
+        )
+
+    def stop(self) -> None:
+        """End `run` in good order."""
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Read, store, summarize and forward until `stop`, SIGTERM or SIGINT.
+
+        Raises:
+            StoreError: the data folder cannot be used, or another agent uses it.
+        """
+        store = await asyncio.to_thread(Store, self._folder)
+        self._thread = StoreThread(store, self._clock, self.configuration.buffer.commit)
+        try:
+            await self._thread.call(self._begin, store)
+            await self._run_lanes(store)
+        finally:
+            await self._thread.close()
+            systemd.notify("STATUS=stopped")
+            log.info("stopped")
+
+    def _begin(self, store: Store) -> None:
+        now = self._clock.now()
+        identity = store.begin(now)
+        store.remember_configuration(self.configuration.hash, self.configuration.document, now)
+        drawn_on = {tag for machine in self.configuration.machines.values() for tag in tags_of(machine)}
+        tags = [
+            (tag.name, tag.name in drawn_on) for device in self.configuration.devices.values() for tag in device.tags
+        ]
+        self._tag_ids = store.register(tags)
+        log.info("%s %s: epoch %d, data in %s", self._settings.name, __version__, identity.epoch, self._folder)
+
+    async def _run_lanes(self, store: Store) -> None:
+        self._intake = Intake(self._tag_states())
+        self._links = self._make_links()
+        self._uplink = await self._make_uplink()
+        self._summarizer = Summarizer(self.configuration, self._thread, self._uplink, self._publisher, self._clock)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            with suppress(ValueError):  # not in the main thread: a test stops the agent itself
+                loop.add_signal_handler(number, self.stop)
+        async with AsyncExitStack() as stack:
+            socket = control.own_socket(self._settings.name, self._folder)
+            await stack.enter_async_context(control.serving(socket, self._verbs()))
+            uplink = asyncio.create_task(self._uplink.run(), name="uplink")
+            try:
+                await self._collect_and_summarize()
+                await self._uplink.drain(DRAIN_S)
+            finally:
+                uplink.cancel()
+                await asyncio.gather(uplink, return_exceptions=True)
+
+    async def _collect_and_summarize(self) -> None:
+        lanes = [
+            asyncio.create_task(lane, name=name)
+            for name, lane in (
+                ("commit", self._thread.run()),
+                ("summarize", self._summarizer.run()),
+                ("prune", self._prune()),
+                ("watchdog", self._pet_watchdog()),
+                *((f"link {link.key}", link.run()) for link in self._links),
+            )
+        ]
+        stop = asyncio.create_task(self._stop.wait(), name="stop")
+        systemd.notify("READY=1", f"STATUS={len(self._links)} links, {len(self.configuration.machines)} machines")
+        try:
+            done, _ = await asyncio.wait([stop, *lanes], return_when=asyncio.FIRST_COMPLETED)
+            systemd.notify("STOPPING=1")
+            for ended in done - {stop}:
+                ended.result()
+        finally:
+            for task in (stop, *lanes):
+                task.cancel()
+            await asyncio.gather(stop, *lanes, return_exceptions=True)
+        await self._summarizer.close_due()
+
+    # --------------------------------------------------------------------------------------------- wiring
+
+    def _tag_states(self) -> dict[Tag, TagState]:
+        drawn_on = {tag for machine in self.configuration.machines.values() for tag in tags_of(machine)}
+        return {
+            tag: TagState(
+                tag,
+                self._tag_ids[tag.name],
+                machine=tag.name in drawn_on,
+                refresh_ns=self.configuration.buffer.refresh,
+                max_skew_ns=device.settings.max_skew,
+            )
+            for device in self.configuration.devices.values()
+            for tag in device.tags
+        }
+
+    def _make_links(self) -> list[Link]:
+        shared: dict[tuple[type[Driver], str], list[Device]] = {}
+        for device in self.configuration.devices.values():
+            driver = registry.driver(device.settings.driver)
+            shared.setdefault((driver, driver.link(device.settings)), []).append(device)
+        return [
+            Link(key, driver(devices), devices, self._intake, self._thread.append, self._clock)
+            for (driver, key), devices in shared.items()
+        ]
+
+    async def _make_uplink(self) -> Uplink:
+        online = await self._status_event("online", None)
+        return Uplink(
+            self._mqtt,
+            self._settings.name,
+            StoreOutbox(self._thread, self._clock),
+            status_topic=record.agent_topic(self._publisher, "status"),
+            online=lambda: online,
+            offline=await self._status_event("offline", "connection_lost"),
+            clock=self._clock,
+        )
+
+    async def _status_event(self, status: Literal["online", "offline"], reason: str | None) -> bytes:
+        issued = await self._thread.call(self._thread.store.take_number)
+        misconfigured = {name: str(faults[0]) for name, faults in self.configuration.disabled.items()}
+        data = record.status_data(
+            status, self._started, version=__version__, reason=reason, misconfigured=misconfigured
+        )
+        return record.freeze(
+            record.event(
+                self._publisher, "status", self._publisher.subject, data,
+                epoch=issued.epoch, number=issued.number, sequence=None,
+                time_ns=self._clock.now(), clock=self._clock.trust(),
+            )
+        )  # fmt: skip
+
+    # ---------------------------------------------------------------------------------------- housekeeping
+
+    async def _prune(self) -> None:
+        """Delete what is older than the configuration keeps, a little at a time."""
+        while True:
+            await self._clock.sleep_until(self._clock.monotonic() + PRUNE_NS)
+            await self._thread.call(self._prune_once)
+
+    def _prune_once(self) -> None:
+        store, now, buffer = self._thread.store, self._clock.now(), self.configuration.buffer
+        with store.transaction():
+            store.readings.prune(now - buffer.keep_readings, PRUNE_ROWS)
+            store.records.prune(now - buffer.keep_records, PRUNE_ROWS)
+
+    async def _pet_watchdog(self) -> None:
+        """Tell systemd that the agent makes progress: its loop turns, its store commits, its summarizer wakes."""
+        interval = systemd.watchdog_interval_s()
+        while True:
+            await asyncio.sleep(min(interval or 10.0, 10.0))
+            now = self._clock.monotonic()
+            stalled = [
+                name
+                for name, seen in (("store", self._thread.last_try), ("summarizer", self._summarizer.last_tick))
+                if now - seen > STALLED_NS
+            ]
+            if stalled:
+                log.error("no progress in: %s", ", ".join(stalled))
+            elif interval:
+                systemd.notify("WATCHDOG=1")
+
+    # ----------------------------------------------------------------------------------------------- verbs
+
+    def _verbs(self) -> dict[str, control.Verb]:
+        return {"status": self._status, "readings": self._readings, "records": self._records, "read": self._read}
+
+    async def _status(self, _: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        yield {
+            "agent": self._settings.name,
+            "version": __version__,
+            "pid": os.getpid(),
+            "started": self._started,
+            "now": self._clock.now(),
+            "cpu_s": round(time.process_time(), 3),
+            "configuration": self.configuration.hash,
+            "directory": str(self.configuration.directory),
+            "devices": [asdict(figures) for link in self._links for figures in link.figures],
+            "disabled": {
+                name: [str(fault) for fault in faults] for name, faults in self.configuration.disabled.items()
+            },
+            "machines": self._summarizer.machine_figures(),
+            "buffer": {
+                **await self._thread.call(self._thread.store.figures),
+                "received": self._intake.received,
+                "stored": self._thread.rows_written,
+                "dropped": self._thread.dropped,
+                "committed": self._thread.committed,
+                "error": self._thread.failing,
+            },
+            "uplink": asdict(self._uplink.figures()),
+        }
+
+    async def _readings(self, arguments: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        async for item in self._pages(readings_page, arguments):
+            yield item
+
+    async def _records(self, arguments: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        async for item in self._pages(records_page, arguments):
+            yield item
+
+    async def _pages(self, page: Page, arguments: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        after: int | None = 0
+        await self._thread.flush()
+        while after is not None:
+            items, after = await self._thread.call(page, self._thread.store, arguments, after)
+            for item in items:
+                yield item
+
+    async def _read(self, arguments: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        name = arguments["device"]
+        if name not in self.configuration.devices:
+            known = ", ".join(self.configuration.devices)
+            raise ConfigError(f"no device {name!r} in the running configuration; there are: {known}")
+        for tag in self.configuration.devices[name].tags:
+            yield self._intake.states[tag].as_read(self._clock.now())

@@ -1,0 +1,136 @@
+"""`edge-agent status`, `readings` and `records`: what the agent knows and has stored."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from edge_agent.cli.common import ConfigOption, JsonOption, listed, load_usable, parse_time, print_json, print_table
+from edge_agent.contract import EdgeAgentError
+
+SinceOption = Annotated[str | None, typer.Option(help="From this time on: RFC 3339, or how long ago (`2 h`).")]
+UntilOption = Annotated[str | None, typer.Option(help="Before this time.")]
+
+
+def status(config: ConfigOption = None, json_lines: JsonOption = False) -> None:
+    """Say what the running agent knows: its devices and links, machines, buffer and uplink.
+
+    Exit code 1 when no agent runs.
+
+    Example: `edge-agent status --config /etc/edge-agent`
+    """
+    from edge_agent import control
+    from edge_agent.agent import data_folder
+
+    settings = load_usable(config).agent
+    assert settings is not None  # noqa: S101 - load_usable has seen to it
+    folder = data_folder(settings)
+    socket = control.find(settings.name, folder)
+    if socket is None:
+        raise EdgeAgentError(f"no agent {settings.name} runs with the data folder {folder}; start it: edge-agent run")
+    (answer,) = control.ask(socket, "status")
+    if json_lines:
+        print_json(answer)
+    else:
+        _print_status(answer)
+
+
+def _print_status(answer: dict[str, Any]) -> None:
+    from edge_agent.timestamps import rfc3339
+
+    def ago(since: int | None) -> str:
+        return f"{(answer['now'] - since) / 1e9:.0f} s" if since else "-"
+
+    print(f"{answer['agent']} {answer['version']}, process {answer['pid']}, since {rfc3339(answer['started'], 0)}")
+    print(f"configuration {answer['directory']}, {answer['configuration'][:19]}…\n")
+    rows = [
+        [one["device"], one["driver"], "connected" if one["connected"] else "lost", ago(one["since"]),
+         str(one["polls"]), str(one["skipped"]), str(one["readings"]), one["error"] or ""]
+        for one in answer["devices"]
+    ]  # fmt: skip
+    print_table(["device", "driver", "link", "since", "polls", "skipped", "readings", "error"], rows)
+    for name, faults in answer["disabled"].items():
+        print(f"\n{name} is disabled (misconfigured):", *faults, sep="\n  ")
+    print()
+    rows = []
+    for one in answer["machines"]:
+        newest = one["newest"] or {"quantity": {}, "kpi": {}, "start": "-"}
+        oee = newest["kpi"].get("oee_index")
+        rows.append([one["machine"], one["state"] or "-", ago(one["since"]), newest["start"],
+                     str(newest["quantity"].get("produced", "-")), "-" if oee is None else f"{oee:.1%}"])  # fmt: skip
+    print_table(["machine", "state", "since", "newest window", "produced", "OEE"], rows)
+    buffer, uplink = answer["buffer"], answer["uplink"]
+    print(
+        f"\nbuffer  {buffer['bytes'] / 1e6:.1f} MB, about {buffer['readings']} readings; "
+        f"{buffer['waiting']} records wait, {buffer['refused']} refused, {buffer['dropped']} readings dropped"
+    )
+    if buffer["error"]:
+        print(f"        {buffer['error']}")
+    state = (
+        f"connected by MQTT {uplink['protocol']}" if uplink["connected"] else f"not connected: {uplink['last_error']}"
+    )
+    print(f"uplink  {uplink['broker']}: {state}; {uplink['accepted']} accepted, {uplink['in_flight']} in flight")
+
+
+def readings(
+    config: ConfigOption = None,
+    tag: Annotated[list[str] | None, typer.Option(help="Only this tag, as device.tag; may be repeated.")] = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    json_lines: JsonOption = False,
+) -> None:
+    """List stored readings in order of arrival, as CSV or as JSON lines.
+
+    Example: `edge-agent readings --tag press-01-plc.part_count --since "10 min"`
+    """
+    from edge_agent.listing import readings_page
+
+    arguments = {"tags": tag or [], "since": parse_time(since), "until": parse_time(until)}
+    items = listed(load_usable(config), "readings", readings_page, arguments)
+    if json_lines:
+        for item in items:
+            print_json(item)
+        return
+    columns = ("tag", "time", "value", "quality", "cause", "received")
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(columns)
+    for item in items:
+        writer.writerow([_cell(item[column]) for column in columns])
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "" if value is None else value
+
+
+def records(
+    config: ConfigOption = None,
+    kind: Annotated[str | None, typer.Option("--type", help="Only this type: production, gap.")] = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    waiting: Annotated[bool, typer.Option("--waiting", help="Only those that the broker has not accepted.")] = False,
+    json_lines: JsonOption = False,
+) -> None:
+    """List issued records in order of issue, and what the broker answered.
+
+    Example: `edge-agent records --type production --since "1 h"`
+    """
+    from edge_agent.listing import records_page
+
+    arguments = {"type": kind, "since": parse_time(since), "until": parse_time(until), "waiting": waiting}
+    items = listed(load_usable(config), "records", records_page, arguments)
+    if json_lines:
+        for item in items:
+            print_json(item)
+        return
+    rows = []
+    for item in items:
+        data, code = item["event"]["data"], item["reason_code"]
+        answer = "waiting" if code is None else "accepted" if code < 0x80 else f"refused: {item['reason']}"
+        produced = data.get("quantity", {}).get("produced", "")
+        rows.append([item["event"]["id"], data["key"], str(data.get("revision", "")), str(produced), answer])
+    print_table(["id", "key", "revision", "produced", "broker"], rows)

@@ -1,0 +1,102 @@
+"""`edge-agent read`: one sweep of a device."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from edge_agent.cli.common import ConfigOption, JsonOption, load_usable, print_json, print_table
+from edge_agent.contract import ConfigError
+
+if TYPE_CHECKING:
+    from edge_agent.config import Configuration
+    from edge_agent.contract import Device, Driver, Reading
+
+STREAM_S = 5.0
+"""How long a subscription may take to bring the present value of every tag."""
+
+
+def read(
+    device: Annotated[str, typer.Argument(help="The device's name in the configuration.")],
+    config: ConfigOption = None,
+    json_lines: JsonOption = False,
+) -> None:
+    """Read every tag of a device once: raw, scaled, quality, age, and why it is bad.
+
+    While an agent runs it is asked what it read last, since the link is its own; otherwise the device is read here.
+
+    Example: `edge-agent read press-01-plc`
+    """
+    configuration = load_usable(config)
+    rows = _from_agent(configuration, device)
+    if rows is None:
+        rows = _from_device(configuration, device)
+    if json_lines:
+        for row in rows:
+            print_json(row)
+        return
+    shown = [
+        [row["tag"], _text(row["raw"]), _text(row["value"]), row["quality"], _text(row["age_s"]), row["cause"] or ""]
+        for row in rows
+    ]
+    print_table(["tag", "raw", "value", "quality", "age s", "cause"], shown)
+
+
+def _text(value: Any) -> str:
+    return "-" if value is None else str(value)
+
+
+def _from_agent(configuration: Configuration, name: str) -> list[dict[str, Any]] | None:
+    from edge_agent import control
+    from edge_agent.agent import data_folder
+
+    assert configuration.agent is not None  # noqa: S101 - load_usable has seen to it
+    socket = control.find(configuration.agent.name, data_folder(configuration.agent))
+    return None if socket is None else list(control.ask(socket, "read", device=name))
+
+
+def _from_device(configuration: Configuration, name: str) -> list[dict[str, Any]]:
+    import asyncio
+    import time
+
+    from edge_agent import registry
+    from edge_agent.intake import Intake, TagState
+
+    device = configuration.devices.get(name)
+    if device is None:
+        faults = configuration.disabled.get(f"devices.{name}", ())
+        known = ", ".join(configuration.devices) or "none"
+        raise ConfigError("\n".join([f"no usable device {name!r}; there are: {known}", *map(str, faults)]))
+    states = {
+        tag: TagState(tag, 0, machine=False, refresh_ns=0, max_skew_ns=device.settings.max_skew) for tag in device.tags
+    }
+    intake = Intake(states)
+    readings = asyncio.run(_sweep(registry.driver(device.settings.driver)([device]), device))
+    intake.accept(readings, time.time_ns())
+    return [states[tag].as_read(time.time_ns()) for tag in device.tags]
+
+
+async def _sweep(driver: Driver, device: Device) -> list[Reading]:
+    import asyncio
+    from contextlib import suppress
+
+    from edge_agent.contract import Streams
+
+    found: dict[str, Reading] = {}
+    try:
+        await driver.connect()
+        streamed = {tag.name for tag in device.tags if isinstance(driver, Streams) and driver.streams(tag)}
+        polled = tuple(tag for tag in device.tags if tag.name not in streamed)
+        if polled:
+            found |= {reading.tag.name: reading for reading in await driver.read(device, polled)}
+        if isinstance(driver, Streams) and streamed:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(STREAM_S):
+                    async for batch in driver.stream():
+                        found |= {reading.tag.name: reading for reading in batch}
+                        if streamed <= found.keys():
+                            break
+    finally:
+        await driver.close()
+    return list(found.values())

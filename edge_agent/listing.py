@@ -1,0 +1,76 @@
+"""Stored readings and records as people list them: pages of plain objects, from the agent or from its files."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable
+from typing import Any
+
+from edge_agent.contract import Value
+from edge_agent.store import Store
+from edge_agent.timestamps import rfc3339
+
+PAGE = 1_000
+LARGEST_EXACT_JSON = 2**53
+
+Page = Callable[[Store, dict[str, Any], int], tuple[list[dict[str, Any]], int | None]]
+"""(store, arguments, the last id seen) to (items, the last id of this page or None at the end)."""
+
+
+def plain(value: Value) -> Any:
+    """A value as JSON holds it: bytes in Base64, an array as a list, an integer beyond 2^53 as a string."""
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, int) and abs(value) > LARGEST_EXACT_JSON:
+        return str(value)
+    return value
+
+
+def readings_page(store: Store, arguments: dict[str, Any], after: int) -> tuple[list[dict[str, Any]], int | None]:
+    """One page of readings. Arguments: `tags`, `since`, `until` (ns)."""
+    found = store.readings.page(
+        tags=arguments.get("tags") or (),
+        since=arguments.get("since"),
+        until=arguments.get("until"),
+        after=after,
+        limit=PAGE,
+    )
+    items = [
+        {
+            "tag": reading.tag,
+            "time": rfc3339(reading.time),
+            "value": plain(reading.value),
+            "quality": reading.quality.name.lower(),
+            "cause": reading.cause,
+            "received": rfc3339(reading.received or reading.time),
+        }
+        for reading in found
+    ]
+    return items, found[-1].id if len(found) == PAGE else None
+
+
+def records_page(store: Store, arguments: dict[str, Any], after: int) -> tuple[list[dict[str, Any]], int | None]:
+    """One page of records. Arguments: `type` (`production`, `gap` …), `since`, `until` (ns), `waiting` (bool)."""
+    found = store.records.page(
+        type=arguments.get("type"),
+        since=arguments.get("since"),
+        until=arguments.get("until"),
+        waiting=bool(arguments.get("waiting")),
+        after=after,
+        limit=PAGE,
+    )
+    items = [
+        {
+            "topic": record.topic,
+            "issued": rfc3339(record.issued),
+            "answered": rfc3339(record.answered) if record.answered else None,
+            "reason_code": record.reason_code,
+            "reason": record.reason,
+            "event": json.loads(record.payload),
+        }
+        for record in found
+    ]
+    return items, found[-1].position if len(found) == PAGE else None

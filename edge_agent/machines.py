@@ -1,0 +1,81 @@
+"""A machine's settings, as people write them, to what the arithmetic needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+
+from edge_agent.config import computed_windows
+from edge_agent.config.models import AgentSettings, CalendarSettings, CountSettings, MachineSettings
+from edge_agent.contract import NS_PER_S
+from edge_agent.equipment import CounterRules
+from edge_agent.metrics import Definition
+from edge_agent.production import Machine
+from edge_agent.shifts import Calendar, Shift, minutes
+
+POLLS_HELD = 3
+"""A value holds for the refresh and this many polls without a new reading, then it is unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summarized:
+    """One machine with the windows that are computed for it, by the names in records, and when they close."""
+
+    machine: Machine
+    settings: MachineSettings
+    windows: tuple[str, ...]
+    settle_ns: int
+
+
+def tags_of(settings: MachineSettings) -> tuple[str, ...]:
+    """The tags that a machine draws on, each once."""
+    tags = [settings.state.tag] if settings.state.tag else []
+    tags += [count.tag for count in settings.counts.values()]
+    tags += [part.tag for part in (settings.reason, settings.product, *settings.process.values()) if part is not None]
+    return tuple(dict.fromkeys(tags))
+
+
+def summarized(
+    name: str, settings: MachineSettings, agent: AgentSettings, polls_ns: Mapping[str, int], refresh_ns: int
+) -> Summarized:
+    """A machine as the summarizer takes it. `polls_ns` says how often each tag is polled, in ns."""
+    if settings.state.tag is None or settings.state.map is None:
+        raise ValueError(f"the state of {name} comes from no status tag")
+    machine = Machine(
+        name=name,
+        subject="/".join((agent.enterprise, agent.site, settings.area, settings.line, name)),
+        state_tag=settings.state.tag,
+        state_map=dict(settings.state.map),
+        hold_ns={tag: refresh_ns + POLLS_HELD * polls_ns[tag] for tag in tags_of(settings)},
+        counts={str(quantity): _rules(count, settings) for quantity, count in settings.counts.items()},
+        definition=Definition(
+            planned_run_time_ns=settings.planned_run_time_per_item,
+            short_stop_ns=settings.short_stop,
+            short_stop_counts_as=settings.short_stop_counts_as,
+            setup_counts_as=settings.setup_counts_as,
+            idle_counts_as=settings.idle_counts_as,
+            planned_stop_counts_as=settings.planned_stop_counts_as,
+            when_offline=settings.when_offline,
+        ),
+    )
+    return Summarized(machine, settings, computed_windows(settings), settings.settle)
+
+
+def _rules(count: CountSettings, settings: MachineSettings) -> CounterRules:
+    max_rate = count.max_rate
+    if max_rate is None and settings.planned_run_time_per_item is not None:
+        max_rate = Fraction(3 * NS_PER_S, settings.planned_run_time_per_item)
+    return CounterRules(count.tag, max_rate, count.rollover, count.reset, count.items_per_count)
+
+
+def calendar_of(settings: CalendarSettings, zone: str) -> Calendar:
+    """The site's calendar."""
+    return Calendar(
+        zone=zone,
+        production_day_starts_min=minutes(settings.production_day_starts),
+        shifts=tuple(
+            Shift.of(name, shift.days, shift.from_, shift.to, shift.breaks) for name, shift in settings.shifts.items()
+        ),
+        closed=frozenset(settings.closed),
+    )

@@ -1,0 +1,357 @@
+"""Which windows are due; stored readings to records in the outbox; revisions of what was published too early.
+
+A window closes `settle` after its end. Its record is a pure function of the stored readings and the configuration, so
+it may be computed again at any time: that happens when a reading arrives late, and when a stop that was open at the end
+of a window turns out to be short. What comes out the same is not published again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from edge_agent import production, record
+from edge_agent.clock import Clock
+from edge_agent.config import Configuration
+from edge_agent.config.models import FIXED_WINDOWS_S
+from edge_agent.contract import NS_PER_S, Value
+from edge_agent.equipment import Row
+from edge_agent.machines import Summarized, calendar_of, summarized
+from edge_agent.production import COUNTER_LOOKBACK_READINGS, WindowData
+from edge_agent.shifts import fixed_windows
+from edge_agent.store import Draft, Issued, Store, StoreThread
+from edge_agent.store.records import Progress
+
+log = logging.getLogger(__name__)
+
+TICK_NS = NS_PER_S // 4
+RETRY_NS = 60 * NS_PER_S
+HOUR_NS = 3_600 * NS_PER_S
+LATE_NS = 600 * NS_PER_S
+"""How far back a late reading re-opens windows."""
+SPAN_NS = 6 * HOUR_NS
+"""How much is closed at once after a long absence, so that catching up needs little memory."""
+STATE_REPEAT_NS = 60 * NS_PER_S
+STATE_EXPIRY_S = 180
+_OF_REVISION = frozenset({"revision", "revised_because", "previous", "final", "revisable_until"})
+
+Interval = tuple[int, int]
+
+
+class Announcer(Protocol):
+    """The uplink as the summarizer sees it."""
+
+    def wake(self) -> None:
+        """New records are in the outbox."""
+        ...
+
+    def publish_latest(self, topic: str, payload: bytes, expiry_s: int | None) -> None:
+        """Keep the latest value of a topic at the broker."""
+        ...
+
+
+@dataclass
+class Line:
+    """One machine in work: what is due when, and what may have to be looked at again."""
+
+    of: Summarized
+    next_due: int = 0
+    reopen_from: int | None = None
+    reopen_why: record.Because | None = None
+    last_reading: int = 0
+    unmapped: set[Value] = field(default_factory=set)
+    newest: dict[str, Any] | None = None
+    blank_cause: str = "not_started"
+    state: production.Present | None = None
+    state_reading: Row | None = None
+    state_told: int = 0
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one closing computes: windows by size, which of them are published already, and the readings."""
+
+    due: Mapping[str, list[Interval]]
+    reopened: Mapping[str, list[Interval]]
+    rows: Mapping[str, list[Row]]
+    more: bool
+
+
+class Summarizer:
+    """Closes the windows of all machines, for ever.
+
+    Attributes:
+        last_tick: the monotonic time of the last look at the clock.
+    """
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        thread: StoreThread,
+        uplink: Announcer,
+        publisher: record.Publisher,
+        clock: Clock,
+    ) -> None:
+        if configuration.agent is None:
+            raise ValueError("a summarizer needs the agent section")
+        polls = {tag.name: tag.poll_ns for device in configuration.devices.values() for tag in device.tags}
+        self._lines = [
+            Line(summarized(name, settings, configuration.agent, polls, configuration.buffer.refresh))
+            for name, settings in configuration.machines.items()
+        ]
+        self._calendar = calendar_of(configuration.calendar, configuration.agent.timezone)
+        self._configuration = configuration
+        self._thread = thread
+        self._uplink = uplink
+        self._publisher = publisher
+        self._clock = clock
+        self.last_tick = clock.monotonic()
+
+    async def run(self) -> None:
+        """Look at the clock four times a second; close what is due; tell the state of each machine."""
+        started = await self._thread.call(self._thread.store.readings.last_id)
+        for line in self._lines:
+            line.last_reading = started
+        while True:
+            self.last_tick = self._clock.monotonic()
+            await self.close_due()
+            for line in self._lines:
+                await self._tell_state(line)
+            await self._clock.sleep_until(self.last_tick + TICK_NS)
+
+    async def close_due(self) -> None:
+        """Close every window whose settle time has passed."""
+        due = [line for line in self._lines if self._clock.now() >= line.next_due]
+        if not due:
+            return
+        try:
+            await self._thread.flush()  # every reading received until now is in the database
+        except sqlite3.Error:
+            return  # said by the store's thread; windows close when the disk takes readings again
+        issued = 0
+        for line in due:
+            try:
+                issued += await self._close(line, self._thread.committed)
+            except Exception:  # one machine's windows must not stop the others
+                log.exception("%s: windows could not be computed; trying again in a minute", line.of.machine.name)
+                line.next_due = self._clock.now() + RETRY_NS
+        if issued:
+            self._uplink.wake()
+
+    async def _close(self, line: Line, known_until: int) -> int:
+        job = await self._thread.call(self._gather, line, known_until)
+        if job is None:
+            return 0
+        windows = sorted({window for sizes in (job.due, job.reopened) for found in sizes.values() for window in found})
+        machine = line.of.machine
+        data = await asyncio.to_thread(production.compute, machine, self._calendar, job.rows, windows, known_until)
+        by_window = dict(zip(windows, data, strict=True))
+        unsettled = production.unsettled_since_ns(machine, job.rows, known_until)
+        issued = await self._thread.call(self._issue, line, job, by_window)
+        self._warn_of_unmapped(line, data)
+        line.reopen_from, line.reopen_why = unsettled, None if unsettled is None else "reclassified"
+        if job.more:
+            line.next_due = 0
+        return issued
+
+    # -------------------------------------------------------------------------- in the store's thread: in
+
+    def _gather(self, line: Line, known_until: int) -> Job | None:
+        """What is due for this machine, with its readings; also sets when it is due next."""
+        store, machine = self._thread.store, line.of.machine
+        first = store.readings.first_time(machine.tags)
+        if first is None:
+            line.next_due = known_until + NS_PER_S
+            return None
+        closed = {
+            size: progress.closed_until if (progress := store.records.progress(machine.name, size)) else first
+            for size in line.of.windows
+        }
+        until = min(known_until - line.of.settle_ns, min(closed.values()) + SPAN_NS)
+        due = {size: self._windows(size, since, until) for size, since in closed.items()}
+        line.next_due = min(self._next_end(size, since, due[size]) for size, since in closed.items())
+        line.next_due += line.of.settle_ns
+        if not any(due.values()):
+            return None
+        self._look_for_late(line, store, max(closed.values()))
+        reopened = self._reopened(line, closed)
+        start = min(window[0] for sizes in (due, reopened) for found in sizes.values() for window in found)
+        since = start - production.lookback_ns(machine)
+        rows = {tag: store.readings.steps(tag, since, known_until, COUNTER_LOOKBACK_READINGS) for tag in machine.tags}
+        return Job(due, reopened, rows, more=until < known_until - line.of.settle_ns)
+
+    def _windows(self, size: str, since: int, until: int) -> list[Interval]:
+        """The windows of a size from the one that contains `since`, that have ended by `until`."""
+        found = fixed_windows(self._calendar.zone, FIXED_WINDOWS_S[size], since, until)
+        return [window for window in found if window[1] <= until]
+
+    def _next_end(self, size: str, since: int, due: list[Interval]) -> int:
+        start = due[-1][1] if due else since
+        return next(fixed_windows(self._calendar.zone, FIXED_WINDOWS_S[size], start, start + 1))[1]
+
+    def _look_for_late(self, line: Line, store: Store, closed_until: int) -> None:
+        """Find readings that came after the windows they belong to were closed."""
+        newest = store.readings.last_id()
+        tags = line.of.machine.tags
+        late = store.readings.first_arrived(tags, line.last_reading, closed_until - LATE_NS, closed_until)
+        line.last_reading = newest
+        if late is not None:
+            line.reopen_from = late if line.reopen_from is None else min(late, line.reopen_from)
+            line.reopen_why = "late_reading"
+
+    def _reopened(self, line: Line, closed: Mapping[str, int]) -> dict[str, list[Interval]]:
+        if line.reopen_from is None:
+            return {}
+        return {size: self._windows(size, line.reopen_from, until) for size, until in closed.items()}
+
+    # ------------------------------------------------------------------------- in the store's thread: out
+
+    def _issue(self, line: Line, job: Job, data: Mapping[Interval, WindowData]) -> int:
+        """Publish what is new or different, and move the marks, in one transaction; how many records."""
+        store, now = self._thread.store, self._clock.now()
+        drafts: list[Draft] = []
+        with store.transaction():
+            for size, windows in job.reopened.items():
+                drafts += [draft for window in windows if (draft := self._revision(line, size, data[window], store))]
+            for size, windows in job.due.items():
+                if windows:
+                    drafts += self._new(line, size, [data[window] for window in windows], store)
+            store.issue(drafts, self._freeze, now)
+        self._remember_newest(line, drafts)
+        return len(drafts)
+
+    def _new(self, line: Line, size: str, windows: list[WindowData], store: Store) -> Iterable[Draft]:
+        """The records of windows that close now; runs of windows under an hour without anything become one gap."""
+        name = line.of.machine.name
+        progress = store.records.progress(name, size)
+        blank_since = progress.unobserved_since if progress else None
+        drafts = []
+        for window in windows:
+            if FIXED_WINDOWS_S[size] < 3_600 and _is_blank(window):
+                blank_since = window.start_ns if blank_since is None else blank_since
+                line.blank_cause = max(window.missing_ns, key=window.missing_ns.__getitem__)
+                if window.end_ns - blank_since < HOUR_NS:
+                    continue
+                drafts.append(self._gap(line, size, blank_since, window.end_ns))
+                blank_since = None
+                continue
+            if blank_since is not None:
+                drafts.append(self._gap(line, size, blank_since, window.start_ns))
+                blank_since = None
+            drafts.append(self._draft(line, size, window, 0, None, None))
+        store.records.set_progress(name, size, Progress(windows[-1].end_ns, blank_since))
+        return drafts
+
+    def _revision(self, line: Line, size: str, window: WindowData, store: Store) -> Draft | None:
+        """The next revision of a window that was looked at again; None when it says what was said before."""
+        before = store.records.latest(record.production_key(line.of.machine.subject, size, window.start_ns))
+        if before is None:
+            return None if _is_blank(window) else self._draft(line, size, window, 0, None, None)
+        draft = self._draft(line, size, window, before["revision"] + 1, line.reopen_why, record.previous_of(before))
+        return None if _facts(draft.data) == _facts(before) else draft
+
+    def _draft(
+        self,
+        line: Line,
+        size: str,
+        window: WindowData,
+        revision: int,
+        why: record.Because | None,
+        previous: dict[str, Any] | None,
+    ) -> Draft:
+        machine = line.of.machine
+        day_start = self._calendar.day_bounds(self._calendar.production_day(window.start_ns))[0]
+        data = record.production_data(
+            machine,
+            self._calendar,
+            size,
+            window,
+            revision=revision,
+            revised_because=why,
+            previous=previous,
+            revisable_until_ns=day_start + self._configuration.buffer.keep_readings,
+        )
+        topic = record.production_topic(self._publisher.prefix, machine.subject, size)
+        return Draft("production", topic, machine.subject, data, data["key"], revision)
+
+    def _gap(self, line: Line, size: str, start: int, end: int) -> Draft:
+        machine = line.of.machine
+        count = len(self._windows(size, start, end))
+        data = record.gap_data(
+            machine.subject, size, start, end, line.blank_cause,
+            machine=machine.name, window=size, count=count, produced=0,
+            topic=record.production_topic(self._publisher.prefix, machine.subject, size),
+        )  # fmt: skip
+        topic = record.agent_topic(self._publisher, "gap")
+        return Draft("gap", topic, machine.subject, data, data["key"])
+
+    def _freeze(self, draft: Draft, issued: Issued) -> bytes:
+        return self._frozen(draft.type, draft.subject, draft.data, issued)
+
+    def _frozen(self, kind: str, subject: str, data: dict[str, Any], issued: Issued) -> bytes:
+        return record.freeze(
+            record.event(
+                self._publisher, kind, subject, data,
+                epoch=issued.epoch, number=issued.number, sequence=issued.sequence or None,
+                time_ns=self._clock.now(), clock=self._clock.trust(),
+            )
+        )  # fmt: skip
+
+    # ------------------------------------------------------------------------------------- what people see
+
+    def _warn_of_unmapped(self, line: Line, windows: Iterable[WindowData]) -> None:
+        for value in {value for window in windows for value in window.unmapped} - line.unmapped:
+            line.unmapped.add(value)
+            log.warning(
+                "%s: %s is %r, which machines.%s.state.map does not know: unknown until it is added",
+                line.of.machine.name, line.of.machine.state_tag, value, line.of.machine.name,
+            )  # fmt: skip
+
+    def _remember_newest(self, line: Line, drafts: Iterable[Draft]) -> None:
+        shortest = line.of.windows[0] if line.of.windows else None
+        for draft in drafts:
+            if draft.type == "production" and draft.data["window"] == shortest:
+                line.newest = draft.data
+
+    def machine_figures(self) -> list[dict[str, Any]]:
+        """For each machine its state and its newest record, for people."""
+        return [
+            {
+                "machine": line.of.machine.name,
+                "state": line.state.state if line.state else None,
+                "since": line.state.since_ns if line.state else None,
+                "cause": line.state.cause if line.state else None,
+                "newest": line.newest,
+            }
+            for line in self._lines
+        ]
+
+    async def _tell_state(self, line: Line) -> None:
+        """Publish a machine's present state, retained: when it changes, and each minute."""
+        now, tag = self._clock.now(), line.of.machine.state_tag
+        reading = await self._thread.call(self._thread.store.readings.newest, tag)
+        if reading is None or (reading == line.state_reading and now - line.state_told < STATE_REPEAT_NS):
+            return
+        rows = {tag: await self._thread.call(self._thread.store.readings.steps, tag, now - HOUR_NS, now)}
+        present = production.present(line.of.machine, self._calendar, rows, now)
+        line.state, line.state_reading, line.state_told = present, reading, now
+        data = record.state_data(line.of.machine, present, self._calendar.shift_at(now))
+        issued = await self._thread.call(self._thread.store.take_number)
+        payload = self._frozen("state", line.of.machine.subject, data, issued)
+        topic = record.state_topic(self._publisher.prefix, line.of.machine.subject)
+        self._uplink.publish_latest(topic, payload, STATE_EXPIRY_S)
+
+
+def _is_blank(window: WindowData) -> bool:
+    """Whether nothing was observed in a window: its state unknown throughout, and no part booked in it."""
+    nothing = not any(tally is not None and tally != (0, 0, 0) for tally in window.quantities.values())
+    return nothing and window.times_ns["unknown"] == window.end_ns - window.start_ns
+
+
+def _facts(data: Mapping[str, Any]) -> dict[str, Any]:
+    """What a record states, without what only its revision changes; as JSON gives it back."""
+    return {name: value for name, value in data.items() if name not in _OF_REVISION}
