@@ -71,6 +71,7 @@ class TcpPeer:
     def __init__(self, reply: Callable[[int, bytes], Answer]) -> None:
         self.reply = reply
         self.requests: list[bytes] = []
+        self._asked = asyncio.Event()
         self.connections = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -90,6 +91,11 @@ class TcpPeer:
         """Where it listens."""
         return f"tcp://127.0.0.1:{self.port}"
 
+    async def asked(self) -> None:
+        """Wait for a request that came after this was last awaited."""
+        await self._asked.wait()
+        self._asked.clear()
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
@@ -99,6 +105,7 @@ class TcpPeer:
             while True:
                 frame = await reader.readexactly(12)
                 self.requests.append(frame[6:])
+                self._asked.set()
                 self._start(self._send(writer, self.reply(int.from_bytes(frame[:2], "big"), frame[6:])))
         except (asyncio.IncompleteReadError, OSError, asyncio.CancelledError):
             pass
@@ -124,6 +131,7 @@ class PtyPeer:
     def __init__(self, reply: Callable[[bytes], Answer]) -> None:
         self.reply = reply
         self.requests: list[bytes] = []
+        self._asked = asyncio.Event()
         self._buffer = b""
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -147,6 +155,11 @@ class PtyPeer:
         """Where a client opens it; a pty has no parity."""
         return f"rtu://{self.path}?baud=115200&parity=N&stop=1"
 
+    async def asked(self) -> None:
+        """Wait for a request that came after this was last awaited."""
+        await self._asked.wait()
+        self._asked.clear()
+
     def unplug(self) -> None:
         """Pull the adapter."""
         if self._open:
@@ -166,6 +179,7 @@ class PtyPeer:
             frame, self._buffer = self._buffer[:8], self._buffer[8:]
             assert rtu(frame[:6]) == frame, "a request with a wrong CRC"
             self.requests.append(frame[:6])
+            self._asked.set()
             task = asyncio.get_running_loop().create_task(self._send(self.reply(frame[:6])))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)

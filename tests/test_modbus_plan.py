@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from modbus_peers import make_device, rtu, values
 
 from edge_agent.contract import Device
 from edge_agent_modbus import ModbusTag
 from edge_agent_modbus.frames import crc
 from edge_agent_modbus.plan import Plan, plan_of
-from tests.modbus_peers import make_device, rtu, values
 
 SIZES = {"int16": 1, "uint16": 1, "int32": 2, "uint32": 2, "float32": 2, "int64": 4, "uint64": 4, "float64": 4}
 

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from modbus_peers import make_device
 from pydantic import ValidationError
 
 from edge_agent.contract import ConfigError, parse_duration
 from edge_agent_modbus import ModbusDevice, ModbusDriver, ModbusTag
 from edge_agent_modbus.address import TABLES
-from tests.modbus_peers import make_device
 
 
 def complaint(model: type[Any], **settings: Any) -> str:
