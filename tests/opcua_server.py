@@ -26,6 +26,7 @@ from asyncua.common.node import Node
 from asyncua.server.server import Server
 
 ua: Any = asyncua_types
+PYTHON_TYPES = {ua.VariantType.Int32: int, ua.VariantType.Double: float, ua.VariantType.String: str}
 
 
 def endpoint_of(server: Server) -> str:
@@ -66,12 +67,12 @@ async def obey(server: Server, nodes: dict[str, Node], line: str) -> bool:
     if verb == "stop":
         return False
     node = nodes[words[0]]
-    held: Any = server.read_attribute_value(node.nodeid).Value
+    kind = await node.read_data_type_as_variant_type()
     if verb == "write":
-        await server.write_attribute_value(node.nodeid, now_with(type(held.Value)(words[1]), held.VariantType))
+        await server.write_attribute_value(node.nodeid, now_with(PYTHON_TYPES[kind](words[1]), kind))
     elif verb == "burst":
         for n in range(int(words[1])):
-            await server.write_attribute_value(node.nodeid, now_with(n + 1, held.VariantType))
+            await server.write_attribute_value(node.nodeid, now_with(n + 1, kind))
     elif verb == "status":
         code = ua.StatusCode(getattr(ua.StatusCodes, words[1]))
         now = datetime.now(UTC)

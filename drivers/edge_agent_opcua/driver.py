@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from edge_agent.contract import (
@@ -85,7 +85,7 @@ class OpcuaDriver(Driver):
         """Whether the tag is subscribed to."""
         return isinstance(tag.settings, OpcuaTagSettings) and tag.settings.mode == "subscribe"
 
-    async def stream(self) -> AsyncIterator[Sequence[Reading]]:
+    async def stream(self) -> AsyncGenerator[Sequence[Reading], None]:
         """The present values, then what the subscriptions bring; an empty batch at each sign of life.
 
         A consumer that is slow slows the requests for more: the server then keeps values in its queues, and says

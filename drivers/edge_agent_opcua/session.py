@@ -121,6 +121,9 @@ class Session:
             raise ConnectionResetError("closed at once")
         self._frames = Frames(inner, inner.transport)
         inner.transport.set_protocol(self._frames)
+        early, inner.receive_buffer = inner.receive_buffer, None
+        if early:  # no OPC UA server speaks first
+            self._frames.data_received(early)
 
     async def _read_server(self) -> None:
         wanted = (ua.ObjectIds.Server_NamespaceArray, _MAX_NODES_PER_READ, _MAX_MONITORED_ITEMS_PER_CALL)
@@ -249,6 +252,8 @@ class Session:
         """Bound what is done within, and translate what it raises to NotConnected, with what to check."""
         try:
             async with asyncio.timeout(self.timeout_s if bounded else None):
+                if self._frames is not None and self._frames.fault is not None:
+                    raise ConnectionAbortedError
                 yield
         except ua.UaStatusCodeError as error:
             name = status_name(error.code)

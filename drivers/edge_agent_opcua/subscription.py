@@ -16,6 +16,7 @@ from edge_agent_opcua.wire import DecodeError, Wire
 KEEP_ALIVE_MS = 5_000
 """The server says so at least this often when nothing has changed; the slowest publishing interval, too."""
 SILENT_KEEP_ALIVES = 3
+LEAST_SILENCE_S = 3.0
 LIFETIME_KEEP_ALIVES = 12
 """How long the server waits for us before it drops the subscription."""
 MAX_NOTIFICATIONS = 5_000
@@ -39,7 +40,7 @@ class Subscription:
         self._present = {reading.tag: reading for reading in present}
         self._sequence: int | None = None
         keep_alive_s = created.RevisedPublishingInterval / 1000 * created.RevisedMaxKeepAliveCount
-        self.silence_s = SILENT_KEEP_ALIVES * max(keep_alive_s, 1.0)
+        self.silence_s = max(SILENT_KEEP_ALIVES * keep_alive_s, LEAST_SILENCE_S)
         self.silent_after = asyncio.get_running_loop().time() + self.silence_s
 
     def readings(self, notification: Notification) -> list[Reading]:
