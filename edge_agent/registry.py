@@ -31,7 +31,7 @@ class Registry:
         points = entry_points(group=GROUP) if offered is None else offered
         self._points: dict[Found, EntryPoint] = {}
         for point in points:
-            package = point.dist.name if point.dist else "(not installed)"
+            package = point.dist.name if point.dist else "no package"
             version = point.dist.version if point.dist else ""
             self._points.setdefault(Found(point.name, package, version, point.value), point)
         self._loaded: dict[str, type[Driver]] = {}
@@ -65,9 +65,8 @@ class Registry:
         try:
             loaded = self._points[found].load()
         except (ImportError, AttributeError, NameError, SyntaxError, TypeError, ValueError) as error:
-            raise ConfigError(
-                f"the driver {name!r} of {found.package} {found.version} cannot be imported: {error}"
-            ) from error
+            package = f"{found.package} {found.version}".strip()
+            raise ConfigError(f"the driver {name!r} of {package} cannot be imported: {error}") from error
         if not (isinstance(loaded, type) and issubclass(loaded, Driver)):
             raise ConfigError(f"{found.target} of {found.package} is not a driver: it must be a subclass of Driver")
         return loaded

@@ -160,5 +160,6 @@ def _blame(device: Device, message: str, entry: Entry, report: Report) -> None:
     for name, tag in tag_entries(entry).items():
         if re.search(rf"(?<![\w.-]){re.escape(device.name)}\.{re.escape(name)}(?![\w-])", message):
             path, place = (*path, "tags", name), tag.key.place
+            message = message.removeprefix(f"{device.name}.{name}: ")
             break
-    report.add(Fault(place, message, path, scope=scope_of(path)))
+    report.add(Fault(place, message.removeprefix(f"{device.name}: "), path, scope=scope_of(path)))

@@ -130,7 +130,7 @@ class Report:
     def result(self) -> tuple[Fault, ...]:
         """All faults, each once, without secrets, in order of their places."""
         once = {str(fault): fault for fault in map(self._scrubbed, self.faults)}
-        return tuple(sorted(once.values(), key=lambda fault: (fault.place, fault.severity, fault.message)))
+        return tuple(sorted(once.values(), key=lambda fault: (fault.place, dotted(fault.where), str(fault))))
 
     def _scrubbed(self, fault: Fault) -> Fault:
         message, found, suggestion = fault.message, fault.found, fault.suggestion

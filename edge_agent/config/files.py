@@ -57,7 +57,7 @@ def read(directory: Path, report: Report) -> Merged:
         elif len(report.faults) > known:
             report.unreadable = True
     if count == 0 and not report.faults:
-        report.add(
+        unreadable(
             Fault(
                 Place(str(directory)),
                 "there is no *.yaml file here; name another folder, or begin with a copy of the example, config/",

@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 from typing import Any, TypeVar, get_args
+from zoneinfo import available_timezones
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -159,6 +160,14 @@ _UNITS = {
     "g": "GB", "k": "kB", "b": "B",
 }  # fmt: skip
 
+_SYNONYMS = {
+    "running": "producing", "run": "producing", "auto": "producing", "on": "producing", "execute": "producing",
+    "stopped": "down", "stop": "down", "fault": "down", "error": "down", "alarm": "down", "failure": "down",
+    "waiting": "delay", "wait": "delay", "blocked": "delay", "starved": "delay", "changeover": "setup",
+    "break": "planned_stop", "pause": "planned_stop", "maintenance": "planned_stop", "off": "not_scheduled",
+    "even": "E", "odd": "O", "none": "N",
+}  # fmt: skip
+
 
 def _translate(
     details: list[ErrorDetails],
@@ -196,14 +205,17 @@ def _fault_of(
     kind = detail["type"]
     if kind == "missing":
         return _missing(detail, model, key_place, where)
-    if kind == "extra_forbidden":
+    if kind in ("extra_forbidden", "invalid_key"):
         fields = [name for known in _models_at(model, detail["loc"][:-1]) for name in _field_names(known)]
         if _is_secret(model, spot.path[:-1]):
             return _fault(key_place, "a secret is one of {file: …}, {env: …} or {credential: …}", where[:-1])
         known_keys = sorted({*fields, *(without if len(spot.path) == 1 else ())})
-        suggestion = closest(str(detail["loc"][-1]), known_keys)
-        allowed = tuple(known_keys)
-        return _fault(key_place, "this key is not known", where, allowed=allowed, suggestion=suggestion)
+        key = str(detail["loc"][-1])
+        message = "this key is not known"
+        if key.isdecimal():
+            message += "; if it belongs to a number, write a decimal point, such as 0.1"
+        suggestion = closest(key, known_keys)
+        return _fault(key_place, message, where, allowed=tuple(known_keys), suggestion=suggestion)
     message, allowed = _words(detail)
     if kind == "string_pattern_mismatch" and message.startswith("does not"):
         message = _description(model, detail["loc"]) or message
@@ -257,21 +269,25 @@ def _words(detail: ErrorDetails) -> tuple[str, tuple[str, ...]]:
         name, words = _BOUNDS[kind]
         return f"must be {words} {context.get(name)}", ()
     if kind == "too_short":
-        return f"needs at least {context.get('min_length')}", ()
+        return f"needs {context.get('min_length')} or more", ()
     if kind == "too_long":
-        return f"may have at most {context.get('max_length')}", ()
+        return f"may have {context.get('max_length')} or fewer", ()
     if kind.startswith("date"):
         return _DATE, ()
     return _PLAIN_WORDS.get(kind) or detail["msg"][:1].lower() + detail["msg"][1:], ()
 
 
 def _suggestion(message: str, text: str, allowed: tuple[str, ...]) -> str | None:
-    if re.match(r"a (duration|size) is|unknown unit", message):
-        number, unit = re.fullmatch(r"\s*([0-9.]*)\s*(.*?)\s*", text[:100], re.DOTALL).groups()  # type: ignore[union-attr]
-        if not number:
-            return None
-        unit = _UNITS.get(unit.casefold(), None if unit else "s" if "duration" in message else "MB")
-        return f"{number} {unit}" if unit else None
+    if (number := re.fullmatch(r"\s*([0-9.]+)\s*([A-Za-z]+)\s*", text[:100])) and "unit" in message:
+        unit = _UNITS.get(number[2].casefold())
+        return f"{number[1]} {unit}" if unit else None
+    if message.startswith("expected a number") and re.fullmatch(r"[-+]?[0-9]+,[0-9]+", text):
+        return text.replace(",", ".")
+    if message.startswith("not an IANA time zone"):
+        return closest(text, available_timezones())
+    synonym = _SYNONYMS.get(text.casefold())
+    if synonym in allowed:
+        return synonym
     return closest(text, allowed)
 
 
