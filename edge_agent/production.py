@@ -112,6 +112,14 @@ def lookback_ns(machine: Machine) -> int:
     return max(machine.definition.short_stop_ns, *holds, 0)
 
 
+def lookahead_ns(machine: Machine) -> int:
+    """How far after a window's end the rows must reach before nothing later can change it, in ns.
+
+    A closed window is computed alike with `known_until_ns` at its end plus this, and with any later one.
+    """
+    return machine.definition.short_stop_ns
+
+
 class Present(NamedTuple):
     """A machine's state now: since when (no earlier than the rows reach), and why it is unknown."""
 
@@ -211,7 +219,8 @@ def _windows(
     known_until_ns: int,
 ) -> list[WindowData]:
     first, last = min(start for start, _ in windows), max(end for _, end in windows)
-    within = (_first_ns(machine, rows, first), last)
+    # Beyond the last window too: how long a stop lasts is seen only where it ends.
+    within = (_first_ns(machine, rows, first), max(last, known_until_ns))
     own, timeline = _timelines(machine, calendar, rows, within, known_until_ns)
     for rules in machine.counts.values():
         hold_ns = machine.hold_ns.get(rules.tag)

@@ -39,6 +39,9 @@ def weekdays(text: str) -> frozenset[int]:
     days: set[int] = set()
     for part in text.replace(" ", "").split(","):
         first, _, last = part.partition("-")
+        for word in (first, last or first):
+            if word not in _WEEKDAYS:
+                raise ValueError(f"{word!r} is no day of the week: {', '.join(_WEEKDAYS)}")
         begin, end = _WEEKDAYS.index(first), _WEEKDAYS.index(last or first)
         days.update((begin + step) % 7 for step in range((end - begin) % 7 + 1))
     return frozenset(days)
