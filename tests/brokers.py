@@ -19,6 +19,8 @@ from typing import Any, Self
 import paho.mqtt.client as mqtt
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
 
@@ -130,7 +132,7 @@ class Mosquitto(_Broker):
                 [
                     f"listener {self.port} 127.0.0.1",
                     f"allow_anonymous {str(anonymous).lower()}",
-                    "max_queued_messages 0",  # a subscriber in a test must miss nothing
+                    "max_queued_messages 1000000",  # a subscriber in a test must miss nothing (0 makes 2.0.11 hang up)
                     *user,
                     *lines,
                     "",
@@ -152,21 +154,32 @@ class Amqtt(_Broker):
 
 
 class Subscriber:
-    """Everything that a subscriber receives on a topic filter, in order. Reconnects by itself."""
+    """Everything that a subscriber receives on a topic filter, in order. Reconnects by itself.
 
-    def __init__(self, port: int, topics: str = "#", *, five: bool = True, **login: str) -> None:
+    `persistent`: the broker (with persistence) keeps for it what comes while it is away.
+    """
+
+    def __init__(
+        self, port: int, topics: str = "#", *, five: bool = True, persistent: bool = False, **login: str
+    ) -> None:
         self.messages: queue.Queue[mqtt.MQTTMessage] = queue.Queue()
         self._subscribed: queue.Queue[None] = queue.Queue()
         version = MQTTProtocolVersion.MQTTv5 if five else MQTTProtocolVersion.MQTTv311
-        self._client = mqtt.Client(CallbackAPIVersion.VERSION2, protocol=version)
+        client = mqtt.Client(CallbackAPIVersion.VERSION2, "subscriber" if persistent else "", protocol=version)
         if login:
-            self._client.username_pw_set(**login)
-        self._client.reconnect_delay_set(1, 1)
-        self._client.on_connect = lambda client, *_: client.subscribe(topics, 1)
-        self._client.on_subscribe = lambda *_: self._subscribed.put(None)
-        self._client.on_message = lambda _client, _userdata, message: self.messages.put(message)
-        self._client.connect("127.0.0.1", port, 60)
-        self._client.loop_start()
+            client.username_pw_set(**login)
+        client.reconnect_delay_set(1, 1)
+        client.on_connect = lambda client, *_: client.subscribe(topics, 1)
+        client.on_subscribe = lambda *_: self._subscribed.put(None)
+        client.on_message = lambda _client, _userdata, message: self.messages.put(message)
+        if persistent:
+            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+            properties.SessionExpiryInterval = 3_600
+            client.connect("127.0.0.1", port, 60, clean_start=False, properties=properties)
+        else:
+            client.connect("127.0.0.1", port, 60)
+        client.loop_start()
+        self._client = client
         self._subscribed.get(timeout=10)
 
     def next(self, timeout_s: float = 10) -> mqtt.MQTTMessage:

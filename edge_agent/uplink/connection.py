@@ -336,8 +336,13 @@ class Connection:
                 self._acknowledged(*answer)
 
     def _hung_up(self, complaint: str) -> None:
-        meaning = words.tls(complaint) or complaint or "the broker hung up; its log may say why"
-        self.lose(Lost(f"{self.where}: {meaning}", silent=not self._connack.done()))
+        silent = not self._connack.done()
+        meaning = words.tls(complaint)
+        if meaning is None:
+            why = f" ({complaint.partition(': ')[2]})" if complaint else ""
+            certificate = "; if it asks for a certificate, see mqtt.certificate and mqtt.key"
+            meaning = f"the broker hung up{why}: its log may say why{certificate if silent and self._secure else ''}"
+        self.lose(Lost(f"{self.where}: {meaning}", silent=silent))
 
     def _raw_socket(self) -> socket.socket:
         """A second descriptor of the connection's socket, whatever paho has wrapped around it."""
