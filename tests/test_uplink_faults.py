@@ -40,22 +40,12 @@ async def test_uplink_never_has_more_in_flight_than_the_broker_and_the_window_al
 ) -> None:
     outbox = await filled(60)
     connack = b"\0\0\x03\x21" + receive_maximum.to_bytes(2, "big")
-    held: list[int] = []
-
-    def answer(number: int) -> int | None:
-        held.append(number)
-        return None
-
-    async with StubBroker(answer, lambda _: connack) as broker, running(make_uplink(outbox, broker.url)):
-        while len(outbox.accepted_positions) < 60:
-            await until(lambda: broker.unanswered == expected or len(broker.publishes) == 61)
-            for acknowledge in broker.withheld:
-                acknowledge()
-            broker.withheld.clear()
-            await asyncio.sleep(0.01)
-        assert broker.most_unanswered == expected
-        stopped = asyncio.create_task(until(lambda: bool(broker.withheld)))  # the status at the stop
-        stopped.add_done_callback(lambda _: [acknowledge() for acknowledge in broker.withheld])
+    async with (
+        StubBroker(connack=lambda _: connack, delay_s=0.005) as broker,
+        running(make_uplink(outbox, broker.url)) as uplink,
+    ):
+        assert await uplink.drain(10)
+    assert broker.most_unanswered == expected
     assert payloads(broker) == [b"%d" % number for number in range(60)]
 
 
@@ -93,7 +83,7 @@ async def test_uplink_sends_what_was_in_flight_again_with_the_same_bytes() -> No
         StubBroker(lambda number: None if 10 < number <= 26 else 0) as stub,
         running(make_uplink(outbox, stub.url)) as uplink,
     ):
-        await until(lambda: len(stub.withheld) == 16)
+        await until(lambda: stub.withheld == 16)
         await outbox.until(lambda: len(outbox.accepted_positions) == 10)
         stub.writers[0].transport.abort()
         assert await uplink.drain(5)
@@ -267,3 +257,14 @@ async def test_uplink_whose_name_cannot_be_resolved_says_so() -> None:
     async with running(make_uplink(MemoryOutbox(), "mqtt://no-such-broker.invalid")) as uplink:
         await until(lambda: uplink.figures().last_error is not None)
     assert "cannot be resolved" in str(uplink.figures().last_error)
+
+
+async def test_uplink_stopped_while_the_broker_does_not_answer_leaves_its_will() -> None:
+    outbox = await filled(1)
+    async with StubBroker(lambda number: None if number == 1 else 0) as broker:
+        async with running(make_uplink(outbox, broker.url, limits=replace(QUICK, stop_s=0.2))):
+            await until(lambda: broker.withheld == 1)
+        await until(lambda: broker.writers[0].is_closing())
+    assert broker.farewells == 0
+    assert b"offline" in broker.connects[0]
+    assert outbox.accepted_positions == []

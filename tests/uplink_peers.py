@@ -101,23 +101,26 @@ class StubBroker:
     """As much of a broker (MQTT 5 and 3.1.1) as a test needs, and as unkind as it asks for.
 
     `answer` gives the reason code for the n-th PUBLISH (from 0), or None: no answer yet. `connack` is everything after
-    the packet's length.
+    the packet's length. An answer comes after `delay_s`.
     """
 
     def __init__(
         self,
         answer: Callable[[int], int | None] = lambda _: 0,
         connack: Callable[[int], bytes | None] = lambda _: b"\0\0\0",
+        delay_s: float = 0.0,
     ) -> None:
         self._answer = answer
         self._connack = connack
+        self._delay_s = delay_s
         self.connects: list[bytes] = []
         self.connected_at: list[float] = []
         self.publishes: list[tuple[str, bytes, bytes]] = []
         """Topic, payload and the whole packet of each PUBLISH."""
+        self.farewells = 0
         self.unanswered = 0
         self.most_unanswered = 0
-        self.withheld: list[Callable[[], None]] = []
+        self.withheld = 0
         self.writers: list[asyncio.StreamWriter] = []
 
     async def __aenter__(self) -> StubBroker:
@@ -157,6 +160,8 @@ class StubBroker:
                 writer.write(bytes([0x20, len(connack)]) + connack)
         elif kind == 3:
             self._publish(body, writer)
+        elif kind == 14:
+            self.farewells += 1
         elif kind == 12:
             writer.write(b"\xd0\0")
 
@@ -176,6 +181,6 @@ class StubBroker:
 
         code = self._answer(number)
         if code is None:
-            self.withheld.append(lambda: acknowledge(0))
+            self.withheld += 1
         else:
-            acknowledge(code)
+            asyncio.get_running_loop().call_later(self._delay_s, acknowledge, code)

@@ -33,6 +33,8 @@ from edge_agent.uplink import words
 from edge_agent.uplink.threads import in_thread
 from edge_agent.uplink.words import Lost
 
+__all__ = ["MQTT_3_1_1", "MQTT_5", "Connection", "ConnectionLimits", "MQTTProtocolVersion", "Terms", "Will"]
+
 MQTT_5 = MQTTProtocolVersion.MQTTv5
 MQTT_3_1_1 = MQTTProtocolVersion.MQTTv311
 

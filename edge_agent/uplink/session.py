@@ -155,8 +155,8 @@ class Session:
                 ended.result()  # raises what ended it
         raise self._connection.lost.result()
 
-    async def finish(self, offline: Latest) -> None:
-        """Wait for what is in flight, publish the last status, and wait for its acknowledgement. Bounded."""
+    async def finish(self, offline: Latest) -> bool:
+        """Wait for what is in flight, publish the last status, and wait for its acknowledgement; False: in vain."""
         self._finishing = True
         try:
             async with asyncio.timeout(self._limits.stop_s):
@@ -165,7 +165,9 @@ class Session:
                 await self._quiet()
                 await self._settler.flush()
         except (TimeoutError, Lost) as error:
-            log.warning("stopped before the broker had acknowledged everything: %s", error or "no answer in time")
+            log.warning("stopped before the broker had acknowledged everything: %s", str(error) or "no answer in time")
+            return False
+        return True
 
     async def _quiet(self) -> None:
         while self._in_flight and not self._connection.lost.done():

@@ -12,7 +12,7 @@ from edge_agent.clock import Clock, SystemClock
 from edge_agent.config.models import MqttSettings
 from edge_agent.contract import NS_PER_S
 from edge_agent.uplink import words
-from edge_agent.uplink.connection import MQTT_3_1_1, MQTT_5, Connection, Terms, Will
+from edge_agent.uplink.connection import MQTT_3_1_1, MQTT_5, Connection, MQTTProtocolVersion, Terms, Will
 from edge_agent.uplink.session import Latest, Limits, Session, Tally
 from edge_agent.uplink.settle import Outbox, Settler
 from edge_agent.uplink.words import Lost
@@ -81,7 +81,7 @@ class Uplink:
         self._latest: dict[str, Latest] = {}
         self._news = asyncio.Event()
         self._session: Session | None = None
-        self._version = MQTT_3_1_1 if settings.version == "3.1.1" else MQTT_5
+        self._version: MQTTProtocolVersion = MQTT_3_1_1 if settings.version == "3.1.1" else MQTT_5
         self._five_again_at: int | None = None
         self._has_spoken_five = False
         self._since = self._clock.now()
@@ -153,7 +153,9 @@ class Uplink:
     async def _connect_and_serve(self) -> float:
         """One connection, from the name lookup to its end. Returns how long it lasted, in seconds."""
         began: int | None = None
-        connection = self._connection(self._choose_version() == MQTT_5, acknowledged=self._acknowledged)
+        will = Will(self._status_topic, self._offline)
+        version = self._choose_version()
+        connection = Connection(self._settings, self._client_id, version, will, self._limits, self._acknowledged)
         self._broker = connection.where
         try:
             terms = await connection.open()
@@ -191,14 +193,9 @@ class Uplink:
         try:
             await session.run()
         except asyncio.CancelledError:
-            await session.finish(Latest(self._status_topic, self._offline, None))
-            await connection.close(politely=True)
+            said_goodbye = await session.finish(Latest(self._status_topic, self._offline, None))
+            await connection.close(politely=said_goodbye)  # otherwise the will tells it
             raise
-
-    def _connection(self, five: bool, acknowledged: Callable[[int, int, str], None]) -> Connection:
-        will = Will(self._status_topic, self._offline)
-        version = MQTT_5 if five else MQTT_3_1_1
-        return Connection(self._settings, self._client_id, version, will, self._limits, acknowledged)
 
     def _acknowledged(self, mid: int, code: int, told: str) -> None:
         if self._session is not None:
@@ -206,7 +203,7 @@ class Uplink:
 
     # -------------------------------------------------------------------------------------------- MQTT version
 
-    def _choose_version(self) -> int:
+    def _choose_version(self) -> MQTTProtocolVersion:
         if self._five_again_at is not None and self._clock.monotonic() >= self._five_again_at:
             self._version, self._five_again_at = MQTT_5, None
         return self._version
