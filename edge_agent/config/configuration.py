@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from edge_agent.config import faults
 from edge_agent.config.devices import load_devices
 from edge_agent.config.document import Entry, Node
-from edge_agent.config.faults import Fault, Report
+from edge_agent.config.faults import Fault, Place, Report
 from edge_agent.config.files import Merged, read
 from edge_agent.config.machines import load_machines
 from edge_agent.config.models import AgentSettings, BufferSettings, CalendarSettings, MachineSettings, MqttSettings
@@ -77,7 +78,7 @@ def load(directory: Path, registry: Registry | None = None) -> Configuration:
     calendar = load_calendar(merged.sections.get("calendar"), report)
     devices = load_devices(named["devices"], installed() if registry is None else registry, report)
     machines = load_machines(named["machines"], named["devices"], devices, report)
-    document = _document(merged)
+    document = _document(merged, report.unknown)
     found = report.result()
     return Configuration(
         directory=directory,
@@ -105,26 +106,26 @@ def _disabled(found: tuple[Fault, ...]) -> dict[str, tuple[Fault, ...]]:
 # ---------------------------------------------------------------------------------------------------- document
 
 
-def _document(merged: Merged) -> str:
-    whole: dict[str, Any] = {name: _canonical(entry, (name,)) for name, entry in merged.sections.items()}
+def _document(merged: Merged, unknown: Collection[Place]) -> str:
+    whole: dict[str, Any] = {name: _canonical(entry, (name,), unknown) for name, entry in merged.sections.items()}
     for section, named in merged.by_name.items():
-        whole[section] = {name: _canonical(entry, (section, name)) for name, entry in named.items()}
+        whole[section] = {name: _canonical(entry, (section, name), unknown) for name, entry in named.items()}
     return json.dumps(whole, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
 
-def _canonical(entry: Entry, path: faults.Path) -> Any:
+def _canonical(entry: Entry, path: faults.Path, unknown: Collection[Place]) -> Any:
     # Names of devices, machines and tags are people's own; only a setting's name says that its value is a secret.
     is_name = (len(path) == 2 and path[0] in ("devices", "machines")) or (len(path) == 4 and path[2] == "tags")
-    if not is_name and _holds_secret(str(path[-1]), entry.value):
+    if entry.key.place in unknown or (not is_name and _holds_secret(str(path[-1]), entry.value)):
         return _REDACTED
-    return _canonical_value(entry.value, path)
+    return _canonical_value(entry.value, path, unknown)
 
 
-def _canonical_value(node: Node, path: faults.Path) -> Any:
+def _canonical_value(node: Node, path: faults.Path, unknown: Collection[Place]) -> Any:
     if isinstance(node.value, dict):
-        return {name: _canonical(inner, (*path, name)) for name, inner in node.value.items()}
+        return {name: _canonical(inner, (*path, name), unknown) for name, inner in node.value.items()}
     if isinstance(node.value, list):
-        return [_canonical_value(item, (*path, index)) for index, item in enumerate(node.value)]
+        return [_canonical_value(item, (*path, index), unknown) for index, item in enumerate(node.value)]
     return faults.without_userinfo(node.value) if isinstance(node.value, str) else node.value
 
 

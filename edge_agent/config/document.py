@@ -205,6 +205,9 @@ class _Composer:
                 raise self._refused(event, "a key must be a word or a number; look for a { or [ too many")
             self._path.append(key.text)
             entry = Entry(key, self._node(next(self._events)))
+            if entry.value.text == "" and entry.value.value is None:
+                # The parser places what is empty at whatever comes next, often lines below.
+                entry.value.line, entry.value.column = key.line, key.column
             earlier = entries.get(key.text) or values.get(key.value)
             if earlier is not None:
                 self._report(self._fault(key.place, f"this key is used twice; first at {earlier.key.place}"))

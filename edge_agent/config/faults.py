@@ -17,6 +17,7 @@ EVERYTHING = "all"
 
 _FOUND_LENGTH = 60
 _ALLOWED_COUNT = 24
+_SHORTEST_SECRET = 4
 _USERINFO = re.compile(r"(?<=://)\S*@")
 _SECRET_WORD = re.compile(r"pass(word|wd|phrase|code)|secret|token|credential|api_?key|private_?key", re.IGNORECASE)
 
@@ -112,12 +113,19 @@ class Report:
 
     faults: list[Fault] = field(default_factory=list)
     secrets: set[str] = field(default_factory=set)
+    unknown: set[Place] = field(default_factory=set)
+    """Keys that nothing knows; what stands there may be anything, so it is not kept."""
     unreadable: bool = False
     """A file could not be read, so what seems to be missing may stand in it."""
 
     def add(self, fault: Fault) -> None:
         """Note a fault."""
         self.faults.append(fault)
+
+    def hide(self, secret: str) -> None:
+        """Show this text in no fault, unless it is so short that it stands in half of all words."""
+        if len(secret) >= _SHORTEST_SECRET:
+            self.secrets.add(secret)
 
     def stops(self, scope: str) -> bool:
         """Whether an error was found in this scope."""

@@ -22,7 +22,7 @@ def check_secrets(model: BaseModel, node: Node, path: faults.Path, report: Repor
         place = _place_of(node, inside)
         message = _message(secret)
         if secret.literal is not None:
-            report.secrets.add(secret.literal)
+            report.hide(secret.literal)
         if message is not None:
             where = (*path, *inside)
             report.add(Fault(place.place, message, where, severity="warning", scope=scope_of(where)))

@@ -42,11 +42,14 @@ def validated(
     if node.mapping is None:
         report.add(_fault(node.place, f"expected keys with values below this, not {node.kind}", path))
         return None
+    for key, given in node.mapping.items():
+        if _is_secret(model, (key,)):
+            report.hide(given.value.text or "")
     as_text: set[Path] = set()
     while True:
-        given = plain(Node(*node.place, {k: v for k, v in node.mapping.items() if k not in without}), as_text)
+        settings = Node(*node.place, {key: item for key, item in node.mapping.items() if key not in without})
         try:
-            return model.model_validate(given)
+            return model.model_validate(plain(settings, as_text))
         except ConfigError as error:
             report.add(_fault(entry.key.place, str(error), path))
             return None
@@ -181,6 +184,8 @@ def _translate(
     for detail in details:
         spot = _find(entry.value, detail["loc"])
         fault = _fault_of(detail, spot, model, entry, path, without)
+        if detail["type"] == "extra_forbidden":
+            report.unknown.add(fault.place)
         if spot.rest and detail["type"] not in ("missing", "extra_forbidden"):
             unions.setdefault((fault.place, fault.where), []).append(fault)
         else:

@@ -1,0 +1,208 @@
+"""Machines and sections: what they draw on must be there, and what cannot be computed is said."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from config_driver import AGENT, DEVICE, MACHINE, REGISTRY, lines, loaded
+
+from edge_agent.config import computed_windows, load
+
+EXAMPLE = Path(__file__).parent / "cases" / "design_example"
+STATE = "{tag: press.status, map: {1: producing, 2: down}}"
+OTHER = DEVICE.replace("press", "oven").replace("//1", "//2").replace("{address: 1}", "{address: 1, scale: 10}")
+
+
+def _machine(line: str) -> str:
+    return MACHINE + f"    {line}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "words"),
+    [
+        (MACHINE.replace("press.count", "press.cuont"), "6:30", "has no such tag; found 'press.cuont'"),
+        (MACHINE.replace("press.count", "press.cuont"), "6:30", "did you mean 'press.count'?"),
+        (MACHINE.replace("press.status", "pres.status"), "5:18", "there is no device 'pres'; found 'pres.status'"),
+        (MACHINE.replace("press.status", "pres.status"), "5:18", "did you mean 'press.status'?"),
+        (MACHINE.replace("press.status", "press"), "5:18", "expected a tag as device.tag; found 'press'"),
+        (MACHINE.replace("press.count", "oven.count"), "6:30", "has a scale at d.yaml:12:27, and a state or a count"),
+        (MACHINE.replace("press.count", "dead.count"), "6:30", "'dead', which is disabled: e.yaml:2:3: the key `url`"),
+        (_machine("process: {t: {tag: dead.count}}"), "7:24", "depends on the device 'dead', which is disabled"),
+        (_machine("process: {t: {tag: no.such}}"), "7:24", "there is no device 'no'"),
+        (MACHINE.replace("{1: producing", "{1: producing, 1.0: down"), "5:52", "used twice; first at m.yaml:5:38"),
+        (MACHINE.replace("{1: producing", '{1: producing, "1": down'), "5:52", "this key is used twice"),
+        (MACHINE.replace("{1: producing", '{1: producing, "0x1": down, 0x1: down'), "5:65", "this key is used twice"),
+        (MACHINE.replace("2: down", "2: stopped"), "5:55", "allowed: producing, delay, down, setup"),
+        (MACHINE.replace("2: down", "2: stopped"), "5:55", "did you mean 'down'?"),
+        (MACHINE.replace(", max_rate: 2 /s", ""), "6:14", "counts.produced: a counter needs max_rate, such as 2 /s"),
+        (MACHINE.replace("2 /s", "2"), "6:53", "a rate is a number per s, min or h, such as 2 /s"),
+        (MACHINE.replace("produced", "producd"), "6:14", "did you mean 'produced'?"),
+        (MACHINE.replace(STATE, "{when: {down: 'press.x'}}"), "5:13", "state.when: comes with a later version"),
+        (MACHINE.replace(STATE, "{from_count: {}}"), "5:13", "until then this machine is disabled"),
+        (MACHINE.replace("press.count,", "press.count, kind: pulse,"), "6:49", "'pulse' comes with a later version"),
+        (_machine("summarize: [1 min, 7 min]"), "7:24", "not a window; found '7 min'; allowed: 10s, 15s"),
+        (_machine("short_stop: 60"), "7:17", "a duration is a number and its unit"),
+        (MACHINE.replace("press-01", "press 01"), "2:3", "did you mean 'press-01'?"),
+    ],
+)  # fmt: skip
+def test_mistake_in_a_machine_is_a_fault_at_its_place_and_disables_it(
+    tmp_path: Path, text: str, place: str, words: str
+) -> None:
+    sound = MACHINE.replace("press-01", "sound")
+    dead = DEVICE.replace("press", "dead").replace("url", "ulr").replace("//1", "//3")
+    configuration = loaded(tmp_path, agent=AGENT, d=DEVICE + OTHER.replace("devices:\n", ""), e=dead, m=text, s=sound)
+    assert list(configuration.machines) == ["sound"]
+    assert sorted(configuration.disabled)[0] == "devices.dead"
+    assert len(configuration.disabled) == 2
+    assert not configuration.fatal
+    found = [line for line in lines(configuration) if line.startswith(f"m.yaml:{place}: error: machines.")]
+    assert any(words in line for line in found), lines(configuration)
+
+
+def test_what_is_not_computed_yet_is_a_warning_at_its_place(tmp_path: Path) -> None:
+    text = _machine("goal: 1400 /h\n    summarize: [1 min, shift, 1 h, day]\n    product: {tag: press.count}")
+    configuration = loaded(tmp_path, agent=AGENT, d=DEVICE, m=text)
+    assert [line.partition(": comes")[0].partition(": '")[0] for line in lines(configuration)] == [
+        "m.yaml:7:5: warning: machines.press-01.goal",
+        "m.yaml:8:24: warning: machines.press-01.summarize[1]",
+        "m.yaml:8:36: warning: machines.press-01.summarize[3]",
+        "m.yaml:9:5: warning: machines.press-01.product",
+    ]
+    assert computed_windows(configuration.machines["press-01"]) == ("1min", "1h")
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "words"),
+    [
+        ("a: {from: 06:00, to: 14:00}\n    b: {from: 13:59, to: 22:00}", "4:5", "overlaps the shift 'a' at c.yaml:3:5"),
+        ("a: {from: 06:00, to: 14:00}\n    b: {from: 14:00, to: 06:00}", "", ""),
+        ("a: {days: sun, from: 22:00, to: 06:00}\n    b: {days: mon, from: 05:00, to: 09:00}", "4:5", "overlaps the"),
+        ("a: {days: mon-fri, from: 06:00, to: 06:00}\n    b: {days: sat-sun, from: 06:00, to: 06:00}", "", ""),
+        ("a: {days: mon-wed-fri, from: 06:00, to: 07:00}", "3:15", "or mon, wed, sat; found 'mon-wed-fri'"),
+        ("a: {from: 22:00, to: 06:00, breaks: [02:00-02:15, 05:50-06:10]}", "3:55", "[1]: lies outside the shift"),
+        ("a: {from: 06:00, to: 14:00, breaks: [09:00-09:15, 09:10-09:20]}", "3:55", "overlaps the break 09:00-09:15"),
+        ("a: {from: 06:00, to: 24:00}", "3:26", "expected a time of day such as \"06:00\"; found '24:00'"),
+    ],
+)  # fmt: skip
+def test_shifts_are_checked_against_each_other(tmp_path: Path, text: str, place: str, words: str) -> None:
+    configuration = loaded(tmp_path, agent=AGENT, c=f"calendar:\n  shifts:\n    {text}\n")
+    found = lines(configuration)
+    assert [line.partition(": error: ")[0] for line in found] == ([f"c.yaml:{place}"] if place else [])
+    assert all(words in line for line in found)
+    assert configuration.fatal == bool(place)
+
+
+def test_closed_days_are_dates_of_this_century_and_stand_once(tmp_path: Path) -> None:
+    text = "calendar:\n  closed: [2026-12-25, 20261226, 26.12.2026, 0]\n"
+    assert [line.partition(";")[0] for line in lines(loaded(tmp_path, agent=AGENT, c=text))] == [
+        "c.yaml:2:24: error: calendar.closed[1]: expected a date such as 2026-12-25",
+        "c.yaml:2:34: error: calendar.closed[2]: expected a date such as 2026-12-25",
+    ]
+    text = "calendar:\n  closed: [2026-12-25, 2026-12-25, 0]\n"
+    assert [line.partition(";")[0] for line in lines(loaded(tmp_path, agent=AGENT, c=text))] == [
+        "c.yaml:2:24: warning: calendar.closed[1]: is closed already",
+        "c.yaml:2:36: error: calendar.closed[2]: expected a date such as 2026-12-25",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("setting", "place", "words"),
+    [
+        ("ca: /no/such.pem", "2:35", "mqtt.ca: there is no file '/no/such.pem'"),
+        ("certificate: /no/such.pem", "2:1", "mqtt: certificate and key belong together: give both or neither"),
+        ("version: 5", "", ""),
+        ("version: 3.1.1", "", ""),
+    ],
+)
+def test_broker_settings_are_checked_with_what_they_name(tmp_path: Path, setting: str, place: str, words: str) -> None:
+    found = lines(loaded(tmp_path, agent=AGENT.replace("localhost}", f"localhost, {setting}}}")))
+    assert [line.partition(": error: ")[0] for line in found] == ([f"agent.yaml:{place}"] if place else [])
+    assert all(words in line for line in found)
+
+
+@pytest.mark.parametrize(
+    "url", ["mqtt://", "http://host", "mqtt://host:0", "mqtt://host:99999", "mqtt://host:x", "mqtt://[::1", "host:1883"]
+)
+def test_url_that_is_no_broker_is_a_fault(tmp_path: Path, url: str) -> None:
+    (line,) = lines(loaded(tmp_path, agent=AGENT.replace("mqtt://localhost", f'"{url}"')))
+    assert line.startswith("agent.yaml:2:13: error: mqtt.url: ")
+
+
+def test_document_is_the_same_for_the_same_meaning_and_its_hash_follows_it(tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    one = loaded(tmp_path / "one", a=AGENT, d=DEVICE, m=MACHINE)
+    two = loaded(
+        tmp_path / "two", all=MACHINE + "# moved\n" + DEVICE.replace("{address: 1}", "{ 'address': 1 }") + AGENT
+    )
+    assert one.document == two.document
+    assert one.hash == two.hash
+    assert re.fullmatch("sha256:[0-9a-f]{64}", one.hash)
+    assert json.loads(one.document)["machines"]["press-01"]["state"]["map"] == {"1": "producing", "2": "down"}
+    changed = loaded(tmp_path / "one", d=DEVICE.replace("address: 1", "address: 3"))
+    assert changed.hash != one.hash
+
+
+def test_tags_are_named_by_device_and_polled_as_configured(tmp_path: Path) -> None:
+    text = DEVICE.replace("url:", "poll: 2 s\n    url:").replace("{address: 2}", "{address: 2, poll: 100 ms}")
+    (device,) = loaded(tmp_path, agent=AGENT, d=text).devices.values()
+    assert [(tag.name, tag.short_name, tag.poll_ns) for tag in device.tags] == [
+        ("press.count", "count", 2_000_000_000),
+        ("press.status", "status", 100_000_000),
+    ]
+
+
+def test_example_of_the_design_loads_with_the_expected_warnings_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    for name in ("ca.pem", "gw1.pem", "gw1.key"):
+        (tmp_path / name).touch(mode=0o600)
+    for path in EXAMPLE.glob("*.yaml"):
+        text = path.read_text(encoding="utf-8").replace("/etc/edge-agent/tls", str(tmp_path))
+        (tmp_path / path.name).write_text(text, encoding="utf-8")
+    configuration = load(tmp_path)
+    assert configuration.errors == ()
+    assert [".".join(map(str, fault.where)) for fault in configuration.warnings] == [
+        "mqtt.password",
+        "machines.press-01.reason",
+        "machines.press-01.product",
+        "machines.press-01.goal",
+        "machines.press-01.summarize.2",
+        "machines.press-01.summarize.3",
+        "machines.press-01.process",
+    ]
+    assert list(configuration.devices) == ["press-01-plc", "oven-plc", "scale-3"]
+    assert len(configuration.devices["press-01-plc"].tags) == 9
+    assert list(configuration.machines) == ["press-01"]
+
+
+def test_only_the_drivers_that_are_asked_for_are_imported(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(AGENT)
+    code = (
+        "import sys; from pathlib import Path; from edge_agent.config import load;"
+        f"assert not load(Path({str(tmp_path)!r})).faults;"
+        "bad = {'edge_agent_modbus', 'asyncua', 'pymodbus', 'serial', 'rich', 'typer', 'paho'} & set(sys.modules);"
+        "sys.exit(', '.join(bad) or 0)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_plant_of_twenty_devices_loads_quickly(tmp_path: Path) -> None:
+    for number in range(20):
+        tags = "".join(f"      t{tag}: {{address: {tag}, unit: Cel, deadband: 0.5}}\n" for tag in range(10))
+        head = DEVICE[: DEVICE.index("      count:")].replace("press", f"d{number}").replace("//1", f"//{number}")
+        (tmp_path / f"d{number}.yaml").write_text(head + tags)
+    loaded(tmp_path, agent=AGENT)
+    began = time.process_time()
+    configuration = load(tmp_path, REGISTRY)
+    spent = time.process_time() - began
+    assert configuration.faults == ()
+    assert len(configuration.devices) == 20
+    assert spent < 0.5  # measured: 0.06 s; the rest is room for a slow machine
