@@ -268,8 +268,7 @@ async def test_close_during_a_read_ends_it_at_once() -> None:
         device = make_device(peer.url, ["holding:1"], timeout="60 s")
         async with driving(device) as driver:
             reading = asyncio.ensure_future(driver.read(device, device.tags))
-            while not peer.requests:
-                await asyncio.sleep(0.001)
+            await peer.asked()
             await driver.close()
             with pytest.raises(NotConnected, match="closed"):
                 await reading
@@ -318,12 +317,20 @@ async def test_unplugged_serial_port_is_a_lost_link_at_once() -> None:
         async with driving(device) as driver:
             assert values(await driver.read(device, device.tags)) == {"t0": oracle(1, 1)}
             peer.reply = lambda _request: []
+            await peer.asked()
             reading = asyncio.ensure_future(driver.read(device, device.tags))
-            while len(peer.requests) < 2:
-                await asyncio.sleep(0.001)
+            await peer.asked()
             peer.unplug()
             with pytest.raises(NotConnected, match="unplugged"):
                 await asyncio.wait_for(reading, 5)
+
+
+async def test_pty_given_a_parity_is_opened_without_again_and_again() -> None:
+    async with PtyPeer(lambda request: [(0, rtu(answer_to(request)))]) as peer:
+        device = make_device(f"rtu://{peer.path}", ["holding:1"])  # 19200 8E1
+        for _ in range(3):
+            async with driving(device) as driver:
+                assert values(await driver.read(device, device.tags)) == {"t0": oracle(1, 1)}
 
 
 async def test_serial_port_in_use_is_refused_by_name() -> None:

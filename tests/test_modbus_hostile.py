@@ -227,8 +227,7 @@ async def test_cancelled_serial_read_leaves_nothing_for_the_next() -> None:
         device = make_device(peer.url, ["holding:1", "holding:30"], **QUICK)
         async with driving(device) as driver:
             reading = asyncio.ensure_future(driver.read(device, device.tags[:1]))
-            while not peer.requests:
-                await asyncio.sleep(0.001)
+            await peer.asked()
             reading.cancel()
             await asyncio.wait([reading])
             assert values(await driver.read(device, device.tags[1:])) == {"t1": oracle(1, 30)}
@@ -239,8 +238,7 @@ async def test_cancelled_tcp_read_leaves_nothing_for_the_next() -> None:
         device = make_device(peer.url, ["holding:1", "holding:30"], **QUICK)
         async with driving(device) as driver:
             reading = asyncio.ensure_future(driver.read(device, device.tags[:1]))
-            while not peer.requests:
-                await asyncio.sleep(0.001)
+            await peer.asked()
             reading.cancel()
             await asyncio.wait([reading])
             assert values(await driver.read(device, device.tags[1:])) == {"t1": oracle(1, 30)}

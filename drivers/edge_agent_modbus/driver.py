@@ -35,6 +35,7 @@ _MAX_SPLITS_PER_READ = 32
 _SILENCES_OF_A_LOST_LINK = 2
 _NONSENSE_LIMIT = 2
 _SHOWN_BYTES = 32
+_MAX_PLANS = 1000
 
 
 class ModbusDriver(Driver):
@@ -58,7 +59,8 @@ class ModbusDriver(Driver):
         self._nonsense_in_a_row = 0
         self._exchange = _exchange_for(self._target)
         self._port: Port | None = None
-        self._plans: dict[tuple[Tag, ...], Plan] = {}
+        # By identity: to hash 200 tags at each poll would cost a tenth of the reading itself.
+        self._plans: dict[int, tuple[tuple[Tag, ...], Plan]] = {}
 
     async def connect(self) -> None:
         """Open the connection or the serial port, within the longest time-out of the devices."""
@@ -76,31 +78,35 @@ class ModbusDriver(Driver):
 
     async def read(self, device: Device, tags: tuple[Tag, ...]) -> Sequence[Reading]:
         """One reading for each of the tags, in the order of their addresses."""
-        plan = self._plans.get(tags)
-        if plan is None:
-            plan = self._plans[tags] = plan_of(self._settings[device], tags)
-        batches: list[list[Reading]] = []
+        known, plan = self._plans.get(id(tags)) or (None, None)
+        if plan is None or known is not tags:
+            plan = self._new_plan(device, tags)
+        answers: list[tuple[Block, bytes | int | None]] = []
         todo = deque(plan.begin())
         splits = 0
         while todo:
             block = todo.popleft()
             answer = await self._ask(device, block)
-            if isinstance(answer, bytes):
-                batches.append(block.decode(answer))
-                continue
             if answer in SPLIT_CODES and len(block.wanted) > 1:
                 halves = plan.split(block)
                 splits += 1
                 if splits <= _MAX_SPLITS_PER_READ:
                     todo.extendleft(reversed(halves))
                     continue
-            elif len(block.wanted) == 1:
+            elif answer in SPLIT_CODES:
                 plan.refused.add(block)
-            cause = DAMAGED_ANSWER if answer is None else exception_name(answer)
-            batches.append([bad(tag, cause) for tag, _ in block.wanted])
-        if 0 < splits <= _MAX_SPLITS_PER_READ:
+            answers.append((block, answer))
+        if plan.untidy and splits <= _MAX_SPLITS_PER_READ:
             plan.rejoin()
-        return batches[0] if len(batches) == 1 else list(chain.from_iterable(batches))
+        # Readings are made only now, so that none are alive while the next answer is awaited: the collector is spared.
+        return list(chain.from_iterable(_readings(block, answer) for block, answer in answers))
+
+    def _new_plan(self, device: Device, tags: tuple[Tag, ...]) -> Plan:
+        if len(self._plans) >= _MAX_PLANS:  # a caller that makes a new tuple each time must not fill the memory
+            self._plans.clear()
+        plan = plan_of(self._settings[device], tags)
+        self._plans[id(tags)] = (tags, plan)
+        return plan
 
     async def _ask(self, device: Device, block: Block) -> bytes | int | None:
         """The data, the code of an exception, or None for an answer that was damaged, the first time.
@@ -151,6 +157,13 @@ class ModbusDriver(Driver):
             raise ProtocolFault(message) from nonsense
         if self._nonsense[device] >= _NONSENSE_LIMIT:
             raise DeviceFault(device, message) from nonsense
+
+
+def _readings(block: Block, answer: bytes | int | None) -> list[Reading]:
+    if isinstance(answer, bytes):
+        return block.decode(answer)
+    cause = DAMAGED_ANSWER if answer is None else exception_name(answer)
+    return [bad(tag, cause) for tag, _ in block.wanted]
 
 
 def _unreachable(device: Device, code: int) -> str:

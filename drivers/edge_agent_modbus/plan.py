@@ -105,6 +105,8 @@ class Plan:
     blocks: list[Block] = initial(init=False)
     refused: set[Block] = initial(default_factory=set)
     """Blocks of one tag that the device refuses, kept apart."""
+    untidy: bool = False
+    """Whether something was split since blocks were last put together."""
     _spans: set[Span] = initial(default_factory=set)
     _until_whole: int = 0
 
@@ -129,11 +131,13 @@ class Plan:
         at = self.blocks.index(block)
         self.blocks[at : at + 1] = halves
         self._spans.add(Span(block.table, block.start, block.end))
+        self.untidy = True
         self._until_whole = RETRY_WHOLE_POLLS
         return halves
 
     def rejoin(self) -> None:
         """Put together what splitting took apart, without asking for anything that was refused or never read."""
+        self.untidy = False
         readable = [block.wanted for block in self.blocks if block not in self.refused]
         joined = _merge(readable, Limits(self.limits.unit, self.limits.registers, 0), self._spans)
         self.blocks = joined + [block for block in self.blocks if block in self.refused]

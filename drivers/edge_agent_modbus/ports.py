@@ -20,6 +20,7 @@ from .wire import Exchange
 
 _CLOSE_LIMIT_S = 2.0
 _READ_BYTES = 4096
+_PTY_MAJORS = range(136, 144)
 _KEEPALIVE = (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 20_000))
 
 
@@ -51,6 +52,7 @@ class TcpPort(asyncio.Protocol):
         self._target = target
         self._exchange = exchange
         self._transport: asyncio.Transport | None = None
+        self._closing = False
         self._closed = asyncio.get_running_loop().create_future()
         self.data_received = exchange.received  # type: ignore[method-assign]
 
@@ -62,13 +64,15 @@ class TcpPort(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         why = f"broke: {exc}" if exc else "was closed by the device"
-        self._exchange.lost(f"the connection to {self._target.peer} {why}")
+        if not self._closing:  # the exchange may be with another connection by now
+            self._exchange.lost(f"the connection to {self._target.peer} {why}")
         if not self._closed.done():
             self._closed.set_result(None)
 
     async def close(self) -> None:
         """End the connection at once, unsent bytes and all."""
         self._exchange.lost(f"the connection to {self._target.peer} is closed")
+        self._closing = True
         if self._transport is not None:
             self._transport.abort()
             await asyncio.wait([self._closed], timeout=_CLOSE_LIMIT_S)
@@ -171,10 +175,16 @@ def _close(port: serial.Serial) -> None:
         port.close()
 
 
+def _is_pty(path: str) -> bool:
+    """A pseudo terminal has no parity, and the C library fails on the second attempt to set one."""
+    return os.major(Path(path).stat().st_rdev) in _PTY_MAJORS
+
+
 def _open(target: Target) -> serial.Serial:
     line = target.line
+    parity = "N" if _is_pty(target.place) else line.parity
     port = serial.Serial(
-        target.place, line.baud, parity=line.parity, stopbits=line.stop, timeout=0, write_timeout=0, exclusive=True
+        target.place, line.baud, parity=parity, stopbits=line.stop, timeout=0, write_timeout=0, exclusive=True
     )
     with contextlib.suppress(OSError, termios.error):
         termios.tcflush(port.fileno(), termios.TCIFLUSH)

@@ -49,6 +49,7 @@ class Exchange(ABC):
 
     def __init__(self) -> None:
         self._buffer = bytearray()
+        self._turn = asyncio.Lock()
         self._answer: asyncio.Future[bytes | int] | None = None
         self._request: Request | None = None
         self._lost: str | None = "not connected yet"
@@ -85,6 +86,13 @@ class Exchange(ABC):
             Nonsense: something else was said.
             NotConnected: the connection is gone.
         """
+        async with self._turn:  # one that was cancelled must have ended before the next begins
+            said = await self._ask(request, limit_s, pause_s)
+        if isinstance(said, int):
+            raise Refusal(said)
+        return said
+
+    async def _ask(self, request: Request, limit_s: float, pause_s: float) -> bytes | int:
         quiet_s = self._quiet_s or max(pause_s, self.silence_s)
         if self._lost is None and (self._quiet_s or (quiet_s and self._heard + quiet_s > self._loop.time())):
             await self._settle(max(quiet_s, pause_s))
@@ -107,8 +115,6 @@ class Exchange(ABC):
             timer.cancel()
             if not answered:
                 self._disturbed(limit_s)
-        if isinstance(said, int):
-            raise Refusal(said)
         return said
 
     @property
