@@ -238,10 +238,8 @@ def _windows(
         produced, good = quantities["produced"], quantities["good"]
         kpis = metrics.kpis(times_ns, produced and produced.observed, good and good.observed, machine.definition)
         flags = [*kpis.flags, *(flag for name, count in counts.items() for flag in count.flags(name, start_ns, end_ns))]
-        if outside[place]:
-            flags.append("producing_outside_plan")
-        if gaps[place]:
-            flags.append("count_gap")
+        flags += ["producing_outside_plan"] if outside[place] else []
+        flags += ["count_gap"] if gaps[place] else []
         unmapped = _unmapped(machine, rows, start_ns, end_ns) if missing_ns["unmapped_state"] else ()
         settled = open_since is None or end_ns <= open_since or start_ns >= known_until_ns
         found.append(

@@ -196,6 +196,11 @@ def test_counter_that_falls_by_one_or_two_is_corrected(fall: int) -> None:
     assert items(good(0, 100), good(1, 100 - fall), good(2, 100)) == [(-fall, 0, ("corrected",)), (fall, 0, ())]
 
 
+def test_counter_that_falls_by_three_is_reset() -> None:
+    assert items(good(0, 5), good(1, 2)) == [(2, 0, ("reset",))]
+    assert items(good(0, 100), good(1, 97)) == [(0, 0, ("held",))]
+
+
 def test_counter_wraps_at_its_rollover_also_to_zero() -> None:
     assert items(good(0, 65_535), good(1, 1), rollover=65_536) == [(2, 0, ("wrapped",))]
     assert items(good(0, 65_535), good(1, 0), rollover=65_536) == [(1, 0, ("wrapped",))]
@@ -253,6 +258,11 @@ def test_counter_values_that_are_no_counts_are_gaps() -> None:
     assert [(step.items, step.gap) for step in found] == [(1, True)]
 
 
+def test_counter_that_returns_from_a_jump_keeps_the_gap_before_the_jump() -> None:
+    found = counted(good(0, 100), bad(1, None), good(2, 9_999), good(3, 101))
+    assert [(step.since_ns, step.items, step.gap) for step in found] == [(0, 0, True), (0, 1, True)]
+
+
 def test_counter_reading_that_is_uncertain_counts() -> None:
     assert items(good(0, 5), (S, 6, UNCERTAIN, "x")) == [(1, 0, ())]
 
@@ -273,6 +283,25 @@ def test_counter_within_its_rate_counts_every_part_over_all_rollovers(
     assert sum(step.items for step in found) == total
     earlier = [step for step in found if step.time_ns < cut * S]
     assert steps(rows, CounterRules("d.c", Fraction(3), 1_000), None, cut * S) == earlier
+
+
+@given(
+    made=st.lists(st.tuples(st.integers(1, 60), st.integers(0, 3)), min_size=20, max_size=60),
+    glitches=st.sets(st.integers(0, 9)),
+    value=st.integers(0, 99_999),
+    start=st.integers(1, 11),
+)
+def test_counter_from_eight_readings_back_has_the_steps_of_the_whole_history(
+    made: list[tuple[int, int]], glitches: set[int], value: int, start: int
+) -> None:
+    rows, now, total = [], 0, 5_000
+    for place, (seconds, parts) in enumerate(made):
+        now, total = now + seconds, total + min(parts, seconds)
+        # A wrong reading now and then, six good ones between two of them.
+        rows.append(good(now, value if place % 6 == 0 and place // 6 in glitches else total))
+    since = rows[start + 7][0]
+    everything = [step for step in counted(*rows, max_rate=Fraction(3)) if step.time_ns > since]
+    assert [step for step in counted(*rows[start:], max_rate=Fraction(3)) if step.time_ns > since] == everything
 
 
 ANY_COUNTS = st.lists(st.tuples(st.integers(0, 20), st.integers(0, 300) | st.none()), max_size=40)

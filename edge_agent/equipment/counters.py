@@ -135,10 +135,10 @@ def _good(rows: Sequence[Row], hold_ns: int | None, known_until_ns: int) -> Iter
 
 def whole(value: Value) -> int | None:
     """A value as a count, or None when it is no whole number of at least 0."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-        return value
+    if type(value) is int:
+        return value if value >= 0 else None
+    if isinstance(value, float) and value.is_integer() and value >= 0:
+        return int(value)
     return None
 
 

@@ -66,7 +66,10 @@ def ratio(numerator: int, denominator: int) -> float:
 
 
 def kpis(times_ns: Mapping[str, int], produced: int | None, good: int | None, definition: Definition) -> Kpis:
-    """The KPIs of one window.
+    """The ratios of ISO 22400-2 for one window, and its throughput in items per hour of planned operation time.
+
+    The OEE index is 0 when nothing was made, whatever else is not known. Availability and OEE need planned busy time,
+    effectiveness needs run time, throughput needs planned operation time (unknown time is part of that).
 
     Args:
         times_ns: ns in each of the nine states.
