@@ -307,6 +307,13 @@ def _echo(path: str) -> None:
         assert port.read(100) == b"y" * 100
 
 
+def test_private_folder_in_use_is_refused(tmp_path: Path) -> None:
+    with private_folder(tmp_path / "plant"):
+        with pytest.raises(PlantError, match="another plant"), private_folder(tmp_path / "plant"):
+            pass
+        assert (tmp_path / "plant").exists()
+
+
 def test_private_folder_made_by_us_goes_and_others_stay(tmp_path: Path) -> None:
     with private_folder(tmp_path / "ours") as ours:
         assert ours.stat().st_mode & 0o777 == 0o700
@@ -372,8 +379,7 @@ async def test_process_held_started_frozen_and_stopped_obeys(tmp_path: Path) -> 
     assert not folder.exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_process_signalled_says_truth_and_leaves_nothing_behind(number: signal.Signals, tmp_path: Path) -> None:
+async def test_process_interrupted_says_truth_and_leaves_nothing_behind(tmp_path: Path) -> None:
     folder = tmp_path / "plant"
     async with process("--modbus-port", "0", "--opcua-port", "0", "--serial-dir", str(folder)) as running:
         assert "running" in await line_of(running)
@@ -381,11 +387,23 @@ async def test_process_signalled_says_truth_and_leaves_nothing_behind(number: si
         introduction = await asyncio.wait_for(running.stdout.readuntil(b"what was made.\n"), 5)
         assert str(folder / "counter").encode() in introduction
         assert sorted(path.name for path in folder.iterdir()) == ["counter", "scale"]
-        running.send_signal(number)
+        running.send_signal(signal.SIGINT)
         output, errors = await asyncio.wait_for(running.communicate(), 5)
         assert running.returncode == 0
         assert errors == b""
         assert b"packing-cell" in output
+    assert not folder.exists()
+
+
+async def test_process_under_control_terminated_ends_without_waiting_for_stdin(tmp_path: Path) -> None:
+    folder = tmp_path / "plant"
+    options = ("--stdin", "--modbus-port", "0", "--opcua-port", "0", "--serial-dir", str(folder))
+    async with process(*options) as running:
+        assert json.loads(await line_of(running))["counter"] == str(folder / "counter")
+        running.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(running.wait(), 5) == 0
+        _, errors = await running.communicate()
+        assert errors == b""
     assert not folder.exists()
 
 

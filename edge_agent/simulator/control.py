@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
+import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Protocol
@@ -23,7 +25,7 @@ from typing import Any, Protocol
 from edge_agent.simulator.plant import Plant
 
 COMMANDS = ("start", "freeze", "truth", "stop")
-_LONGEST_LINE = 1024
+_READ_BYTES = 4096
 
 
 class Controlled(Protocol):
@@ -53,32 +55,34 @@ async def _carry_out(command: str, served: Controlled) -> None:
     _say({"answer": command, **(truth if command == "truth" else {"elapsed_s": truth["elapsed_s"]})})
 
 
-async def _obey_lines(served: Controlled, stop: asyncio.Event) -> None:
-    lines = asyncio.StreamReader(limit=_LONGEST_LINE)
-    loop = asyncio.get_running_loop()
-    pipe, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
-    try:
-        while line := await lines.readline():
-            command = line.decode("utf-8", "replace").strip()
-            if command:
-                await _carry_out(command, served)
-            if command == "stop":
-                break
-    finally:
-        pipe.close()
-    stop.set()
+def _read_commands(loop: asyncio.AbstractEventLoop, commands: asyncio.Queue[str | None]) -> None:
+    """Put each line of stdin into `commands`, then None. In a thread, so that a file or a terminal will do as well."""
+    unfinished = b""
+    with suppress(RuntimeError):  # the loop is gone, and nobody listens
+        while data := os.read(sys.stdin.fileno(), _READ_BYTES):
+            *lines, unfinished = (unfinished + data).split(b"\n")
+            for line in lines:
+                loop.call_soon_threadsafe(commands.put_nowait, line.decode("utf-8", "replace").strip())
+            unfinished = unfinished[-_READ_BYTES:]
+        loop.call_soon_threadsafe(commands.put_nowait, None)
+
+
+async def _obey_commands(served: Controlled) -> None:
+    commands: asyncio.Queue[str | None] = asyncio.Queue()
+    reader = threading.Thread(target=_read_commands, args=(asyncio.get_running_loop(), commands), daemon=True)
+    reader.start()
+    while (command := await commands.get()) is not None:
+        if command:
+            await _carry_out(command, served)
+        if command == "stop":
+            break
 
 
 async def obey(served: Controlled, endpoints: Mapping[str, str], stop: asyncio.Event) -> None:
-    """Say the endpoints, then carry out commands until `stop` is set, by a command, the end of stdin or a signal."""
+    """Say the endpoints, then carry out commands until the command stop, the end of stdin, or `stop` is set."""
     _say(endpoints)
-    obeying = asyncio.create_task(_obey_lines(served, stop), name="control")
-    stopped = asyncio.create_task(stop.wait(), name="stop")
-    await asyncio.wait({obeying, stopped}, return_when=asyncio.FIRST_COMPLETED)
-    for task in (obeying, stopped):
-        if not task.done():
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
-    if obeying.done() and not obeying.cancelled():
-        obeying.result()
+    async with asyncio.TaskGroup() as tasks:
+        obeying = tasks.create_task(_obey_commands(served), name="control")
+        obeying.add_done_callback(lambda _: stop.set())
+        await stop.wait()
+        obeying.cancel()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import stat
 import tty
@@ -20,7 +21,7 @@ def private_folder(folder: Path) -> Iterator[Path]:
     """A folder that only we can write to, made if need be, and removed afterwards if we made it.
 
     Raises:
-        PlantError: what is there is not a folder, or others could put something into it.
+        PlantError: what is there is not a folder, others could put something into it, or another plant uses it.
     """
     try:
         folder.mkdir(mode=0o700, parents=True)
@@ -34,12 +35,21 @@ def private_folder(folder: Path) -> Iterator[Path]:
         raise PlantError(f"{folder} is not a folder; choose another one for the serial lines")
     if found.st_uid != os.geteuid() or found.st_mode & 0o022:
         raise PlantError(f"others may write to {folder}; choose a folder of your own for the serial lines")
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
-        yield folder
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            text = f"another plant has its serial lines in {folder}; end that one or choose another folder"
+            raise PlantError(text) from error
+        try:
+            yield folder
+        finally:
+            if made:
+                with suppress(OSError):  # somebody put something of their own into it
+                    folder.rmdir()
     finally:
-        if made:
-            with suppress(OSError):  # somebody put something of their own into it
-                folder.rmdir()
+        os.close(handle)
 
 
 @contextmanager
