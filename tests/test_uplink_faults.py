@@ -106,15 +106,16 @@ async def test_uplink_without_acknowledgement_connects_again() -> None:
 @needs_mosquitto
 async def test_uplink_notices_a_frozen_broker_and_delivers_when_it_thaws(broker: Mosquitto) -> None:
     outbox = await filled(1)
-    limits = replace(QUICK, keepalive_s=1, silence_s=1.6, ack_s=30.0, connack_s=0.3)
+    limits = replace(QUICK, keepalive_s=2, silence_s=2.6, connack_s=0.3)
     async with running(make_uplink(outbox, broker.url, limits=limits)) as uplink:
         assert await uplink.drain(5)
-        await asyncio.sleep(2.5)  # an idle connection is not a silent one: the broker answers pings
+        await asyncio.sleep(2.8)  # an idle connection is not a silent one: the broker answers pings
         assert uplink.figures().connected
         assert uplink.figures().reconnects == 0
         broker.freeze()
         try:
-            await until(lambda: not uplink.figures().connected, 4)
+            await until(lambda: not uplink.figures().connected)
+            assert "silent for 2.6 s" in str(uplink.figures().last_error)
         finally:
             broker.thaw()
         outbox.add("t", b"after")

@@ -143,6 +143,10 @@ async def test_uplink_with_tls_to_a_plain_port_says_so(tmp_path: Path, authority
     assert "TLS" in text
 
 
+async def test_uplink_without_tls_to_a_tls_port_says_so(broker: Mosquitto) -> None:
+    assert "write mqtts://" in await error_of(make_uplink(MemoryOutbox(), broker.url))
+
+
 async def test_uplink_authenticates_with_a_certificate_that_is_read_at_each_connect(
     tmp_path: Path, authority: Authority
 ) -> None:

@@ -39,6 +39,10 @@ MQTT_5 = MQTTProtocolVersion.MQTTv5
 MQTT_3_1_1 = MQTTProtocolVersion.MQTTv311
 
 _PORTS = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
+_GUESSES = {
+    False: "; if it wants TLS, write mqtts:// or wss://",
+    True: "; if it asks for a certificate, see mqtt.certificate and mqtt.key",
+}
 _SELECT_LIMIT = 1024  # paho waits with select(), which knows no descriptor from here on
 _TCP_INFO_LAST_DATA_RECV = 52  # offset in Linux's struct tcp_info, milliseconds
 
@@ -169,7 +173,9 @@ class Connection:
             async with asyncio.timeout(self._limits.connack_s):
                 return await self._connack
         except TimeoutError as error:
-            raise Lost(f"{self.where}: connected, but no MQTT answer in time", silent=True) from error
+            raise Lost(
+                f"{self.where}: connected, but no MQTT answer in time: is it a broker, and well?", silent=True
+            ) from error
 
     def publish(self, topic: str, payload: bytes, retain: bool, properties: Properties | None) -> int:
         """Hand one message to paho, and return its packet identifier. QoS 1.
@@ -342,8 +348,8 @@ class Connection:
         meaning = words.tls(complaint)
         if meaning is None:
             why = f" ({complaint.partition(': ')[2]})" if complaint else ""
-            certificate = "; if it asks for a certificate, see mqtt.certificate and mqtt.key"
-            meaning = f"the broker hung up{why}: its log may say why{certificate if silent and self._secure else ''}"
+            guess = _GUESSES[self._secure] if silent else ""
+            meaning = f"the broker hung up{why}: its log may say why{guess}"
         self.lose(Lost(f"{self.where}: {meaning}", silent=silent))
 
     def _raw_socket(self) -> socket.socket:
