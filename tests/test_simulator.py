@@ -28,7 +28,7 @@ from edge_agent.simulator.serve import ServedPlant, serve
 
 S = 1_000_000_000
 NAMES = ("press-01", "oven", "packing-cell")
-PROGRAM = [sys.executable, "-c", "import typer; from edge_agent.cli.simulate import simulate; typer.run(simulate)"]
+PROGRAM = [sys.executable, "-m", "edge_agent", "simulate"]
 
 
 class Time:
