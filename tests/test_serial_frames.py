@@ -215,6 +215,7 @@ def test_settings_are_the_same_after_a_round_trip() -> None:
         ({"url": "socket://host"}, "socket://host:port"),
         ({"url": "rfc2217://host:99999"}, "rfc2217://host:port"),
         ({"url": "socket://host:1?logging=debug"}, "socket://host:port"),
+        ({"url": "rfc2217://host:1?logging=debug"}, "rfc2217://host:port"),
         ({"pattern": "(?P<a>x)"}, "one of them"),
         ({"profile": None}, "one of them"),
         ({"profile": None, "pattern": "(?P<a>x"}, "not a regular expression"),
@@ -230,6 +231,10 @@ def test_settings_are_the_same_after_a_round_trip() -> None:
 def test_settings_mistake_says_what_to_write(given: dict[str, Any], says: str) -> None:
     with pytest.raises(ValidationError, match=says):
         _settings(**given)
+
+
+def test_settings_options_of_an_rfc2217_server_are_taken() -> None:
+    assert _settings(url="rfc2217://10.0.0.1:4001?ign_set_control&timeout=5").url.endswith("timeout=5")
 
 
 def test_settings_moving_name_is_taken_by_force() -> None:

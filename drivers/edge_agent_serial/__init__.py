@@ -43,6 +43,7 @@ Quirks:
 - An echo of the request, as two-wire adapters give, is skipped like any other frame that is no answer.
 - A frame that is no answer makes the reading BAD only when `timeout` is over, since the answer may follow it.
 - `frame: {end: "\r"}` with an instrument that sends CR LF leaves the LF at the beginning of the next frame.
+- Some RFC 2217 servers do not confirm modem lines: `rfc2217://host:port?ign_set_control`.
 - With parity, a damaged character arrives as NUL and spoils its frame; without it, only the pattern protects.
 """
 

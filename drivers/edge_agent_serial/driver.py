@@ -22,7 +22,7 @@ from edge_agent_serial.port import Chunk, Port
 from edge_agent_serial.profiles import Dialect
 from edge_agent_serial.settings import SerialSettings, SerialTagSettings
 
-_OPEN_LIMIT_S = 4.0
+_OPEN_LIMIT_S = 9.0  # pyserial's own: 5 s for a connection, and 3 s for the options of RFC 2217
 _SLICE_S = 0.2  # the longest sleep, so that a lost port is seen in between
 _SHOWN_BYTES = 40
 _QUIET_S = 0.1  # after such a pause the next byte begins a frame; within a frame, bytes follow each other faster

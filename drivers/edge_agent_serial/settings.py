@@ -23,6 +23,9 @@ from edge_agent_serial.profiles import PROFILES, Dialect
 
 _LINE = re.compile(r"([0-9]{2,7}) +([5-8])([NEOMSneoms])(1|1\.5|2)")
 _MOVING_NAME = re.compile(r"/dev/tty(USB|ACM)[0-9]+")
+_RFC2217_OPTIONS = re.compile(
+    r"(ign_set_control|poll_modem|timeout=[0-9.]+)(&(ign_set_control|poll_modem|timeout=[0-9.]+))*"
+)
 _SPELLED_ESCAPE = re.compile(r"\\[rntx0]")
 
 
@@ -141,7 +144,8 @@ class SerialSettings(DeviceSettings):
             port = parts.port
         except ValueError:
             port = None
-        if not parts.hostname or not port or parts.username or parts.path.strip("/") or parts.query:
+        options_known = not parts.query or (parts.scheme == "rfc2217" and _RFC2217_OPTIONS.fullmatch(parts.query))
+        if not parts.hostname or not port or parts.username or parts.path.strip("/") or not options_known:
             raise ValueError(f"expected {parts.scheme}://host:port, such as {parts.scheme}://10.20.0.13:4001")
         return url
 
