@@ -12,6 +12,7 @@ from pydantic import (
     BeforeValidator,
     Field,
     PlainSerializer,
+    ValidationInfo,
     WithJsonSchema,
     field_validator,
     model_validator,
@@ -116,14 +117,14 @@ class SerialSettings(DeviceSettings):
 
     line: LineSettings = Line()
     """Baud rate, data bits, parity, stop bits: `9600 8N1`. `socket://` has its own."""
-    force: bool = False
+    force: bool = Field(default=False, validate_default=True)
     """Takes a name such as /dev/ttyUSB0, which another adapter may have after the next start."""
     profile: Literal["sics"] | None = None
     """A built-in instrument; otherwise `pattern`."""
     request: WireText | None = Field(default=None, min_length=1, max_length=256)
     r"""Sent for each answer, such as "SI\r\n". Without it the instrument speaks by itself."""
     frame: Frame = Frame()
-    pattern: str | None = Field(default=None, max_length=1024)
+    pattern: str | None = Field(default=None, max_length=1024, validate_default=True)
     """A regular expression for a whole frame, without its end; its named groups are the addresses of tags."""
     encoding: Literal["ascii", "latin-1", "utf-8"] = "latin-1"
     """How the frame's bytes are text."""
@@ -149,9 +150,22 @@ class SerialSettings(DeviceSettings):
             raise ValueError(f"expected {parts.scheme}://host:port, such as {parts.scheme}://10.20.0.13:4001")
         return url
 
+    @field_validator("force")
+    @classmethod
+    def _name_that_stays(cls, force: bool, info: ValidationInfo) -> bool:
+        url = info.data.get("url", "")
+        if _MOVING_NAME.fullmatch(url) and not force:
+            raise ValueError(
+                f"url: {url} may be another adapter after the next start or replug; write the one of "
+                "`ls -l /dev/serial/by-id/` that points to it (or by-path), or force: true"
+            )
+        return force
+
     @field_validator("pattern")
     @classmethod
-    def _pattern_with_groups(cls, pattern: str | None) -> str | None:
+    def _pattern_with_groups(cls, pattern: str | None, info: ValidationInfo) -> str | None:
+        if "profile" in info.data and (info.data["profile"] is None) == (pattern is None):
+            raise ValueError("give profile: sics, or a pattern with named groups (one of them)")
         if pattern is None:
             return None
         try:
@@ -161,17 +175,6 @@ class SerialSettings(DeviceSettings):
         if not compiled.groupindex:
             raise ValueError("give each value a name, as in (?P<weight>[0-9.]+): tags find it by that")
         return pattern
-
-    @model_validator(mode="after")
-    def _usable_together(self) -> SerialSettings:
-        if _MOVING_NAME.fullmatch(self.url) and not self.force:
-            raise ValueError(
-                f"url: {self.url} may be another adapter after the next start or replug; write the one of "
-                "`ls -l /dev/serial/by-id/` that points to it (or by-path), or force: true"
-            )
-        if (self.profile is None) == (self.pattern is None):
-            raise ValueError("give profile: sics, or a pattern with named groups (one of them)")
-        return self
 
     def dialect(self) -> Dialect:
         """How this instrument is asked and understood."""
