@@ -153,7 +153,7 @@ class ModbusDriver(Driver):
         self._nonsense_in_a_row += 1
         shown = nonsense.said[:_SHOWN_BYTES].hex(" ") + (" …" if len(nonsense.said) > _SHOWN_BYTES else "")
         message = f"{device.name} at {self._target.peer} gave what is no answer to the request: {shown}"
-        if self._nonsense_in_a_row >= _NONSENSE_LIMIT:
+        if nonsense.lost or self._nonsense_in_a_row >= _NONSENSE_LIMIT:
             raise ProtocolFault(message) from nonsense
         if self._nonsense[device] >= _NONSENSE_LIMIT:
             raise DeviceFault(device, message) from nonsense

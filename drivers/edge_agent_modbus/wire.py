@@ -1,7 +1,9 @@
 """One request at a time, and its own answer or none.
 
 An answer is taken only when its transaction (TCP), unit, function, byte count, length and CRC (RTU) are those of the
-request that is waiting. Over TCP a late answer is known by its transaction and dropped. RTU has no transactions: after
+request that is waiting. Over TCP a late answer is known by its transaction and dropped, and a stream whose frames have
+lost their boundaries is dropped as a whole, because what is yet to come of it could be taken for something else. RTU
+has no transactions: after
 anything but a right answer the line must be quiet for as long as an answer may take before the next request goes out.
 That state outlives the connection, because a late answer does too.
 """
@@ -37,11 +39,12 @@ class Silence(Exception):
 
 
 class Nonsense(Exception):
-    """Something came that is not the answer to the request."""
+    """Something came that is not the answer to the request; `lost`: and the connection had to be dropped."""
 
-    def __init__(self, said: bytes) -> None:
+    def __init__(self, said: bytes, lost: bool = False) -> None:
         super().__init__(said)
         self.said = said
+        self.lost = lost
 
 
 class Exchange(ABC):
@@ -162,9 +165,12 @@ class Exchange(ABC):
         self._stray = data[-64:]
         self._unasked += len(data)
         if self._unasked > _UNASKED_LIMIT_BYTES:
-            abort = self._abort
-            self.lost(f"the peer sends without being asked, such as {self._stray[:16].hex(' ')}")
-            abort()
+            self._drop(f"the peer sends without being asked, such as {self._stray[:16].hex(' ')}")
+
+    def _drop(self, reason: str) -> None:
+        abort = self._abort
+        self.lost(reason)
+        abort()
 
     async def _settle(self, quiet_s: float) -> None:
         """Wait until the line has been quiet for so long, and forget what was said meanwhile."""
@@ -187,12 +193,12 @@ class MbapExchange(Exchange):
         self._transaction = 0
         self._head = b""
         self._whole = 0
-        self._abandoned: deque[bytes] = deque(maxlen=256)
+        self._abandoned: deque[bytes] = deque(maxlen=256)  # the heads of answers that may still come
         self._strange = b""
 
     def opened(self, write: Callable[[bytes], None], abort: Callable[[], None]) -> None:
         super().opened(write, abort)
-        self._quiet_s = 0.0  # a new connection brings nothing of the old one
+        self._abandoned.clear()  # a new connection brings nothing of the old one
 
     def received(self, data: bytes) -> None:
         answer = self._answer
@@ -201,6 +207,7 @@ class MbapExchange(Exchange):
             and data.startswith(self._head)
             and len(data) == self._whole
             and not self._buffer
+            and not self._abandoned
             and not answer.done()
         ):
             self._heard = self._loop.time()
@@ -223,6 +230,7 @@ class MbapExchange(Exchange):
         buffer = self._buffer
         buffer += data
         outcome: bytes | int | Nonsense | None = None
+        said = bytes(buffer[:64])
         while len(buffer) >= MBAP_HEAD_BYTES:
             length = int.from_bytes(buffer[4:6], "big")
             if buffer[2] or buffer[3] or not 3 <= length <= MAX_MBAP_LENGTH:
@@ -235,11 +243,13 @@ class MbapExchange(Exchange):
                 outcome = self._judge(frame)
         if buffer and (outcome is not None or not self._may_go_on()):
             # What follows is no frame, so that what preceded it may have been none either.
-            outcome = Nonsense(bytes(buffer))
-        if self._idle():
-            self._quiet_s = self._limit_s if buffer else 0.0
+            self._derail(said)
         elif outcome is not None:
             self._settle_with(outcome)
+
+    def _derail(self, said: bytes) -> None:
+        self._settle_with(Nonsense(said, lost=True))
+        self._drop(f"the peer's frames have lost their boundaries: {said[:16].hex(' ')}")
 
     def _may_go_on(self) -> bool:
         """Whether what is left may be the beginning of a frame."""
@@ -251,25 +261,31 @@ class MbapExchange(Exchange):
     def _judge(self, frame: bytes) -> bytes | int | Nonsense | None:
         request = self._request
         if request is None or self._idle() or frame[:2] != self._head[:2]:
-            if frame[:2] in self._abandoned:
-                self._abandoned.remove(frame[:2])
+            late = [head for head in self._abandoned if head[:2] == frame[:2]]
+            if late:
+                self._abandoned.remove(late[0])
             else:
                 self._strange = frame
             return None
+        if any(head in frame for head in self._abandoned):
+            return Nonsense(frame)  # cut short, and filled up by a late answer of just the missing length
         if frame.startswith(self._head) and len(frame) == self._whole:
             return frame[_DATA_AT:]
         if frame[2:8] == b"\0\0\0\3" + request.refusal and len(frame) == _DATA_AT:
             return frame[8]
         return Nonsense(frame)
 
+    def _expire(self, limit_s: float) -> None:
+        if self._buffer and not self._idle():
+            self._derail(bytes(self._buffer))  # half a frame: nobody knows where the next one would begin
+        else:
+            super()._expire(limit_s)
+
     def _said(self) -> bytes:
-        return bytes(self._buffer) or self._strange
+        return self._strange
 
     def _disturbed(self, limit_s: float) -> None:
-        self._abandoned.append(self._head[:2])
-        if self._buffer:  # the boundary of frames is lost, or half an answer is still to come
-            self._quiet_s = limit_s
-            self._heard = self._loop.time()
+        self._abandoned.append(self._head)
 
 
 class RtuExchange(Exchange):
