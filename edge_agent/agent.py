@@ -174,6 +174,7 @@ class Agent:
             status_topic=record.agent_topic(self._publisher, "status"),
             online=lambda: online,
             offline=await self._status_event("offline", "connection_lost"),
+            goodbye=await self._status_event("offline", "stopped"),
             clock=self._clock,
         )
 

@@ -56,12 +56,20 @@ def socket_candidates(agent: str, data: Path) -> list[Path]:
 async def serving(path: Path, verbs: Mapping[str, Verb]) -> AsyncIterator[None]:
     """Answer verbs at `path` while the context lasts; root and the group `edge-agent` may ask."""
 
+    answering: set[asyncio.Task[None]] = set()
+
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(ConnectionError, asyncio.IncompleteReadError):
-            await _answer(reader, writer, verbs)
-        writer.close()
-        with suppress(ConnectionError):
-            await writer.wait_closed()
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - asyncio runs each connection in a task
+        answering.add(task)
+        try:
+            with suppress(ConnectionError, asyncio.IncompleteReadError):
+                await _answer(reader, writer, verbs)
+        finally:
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+            answering.discard(task)
 
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)  # the data folder's lock is ours: no other agent listens here
@@ -80,6 +88,9 @@ async def serving(path: Path, verbs: Mapping[str, Verb]) -> AsyncIterator[None]:
         yield
     finally:
         server.close()
+        for task in answering:
+            task.cancel()
+        await asyncio.gather(*answering, return_exceptions=True)
         path.unlink(missing_ok=True)
 
 

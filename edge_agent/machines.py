@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from edge_agent.config import computed_windows
-from edge_agent.config.models import AgentSettings, CalendarSettings, CountSettings, MachineSettings
+from edge_agent.config.models import CalendarSettings, CountSettings, MachineSettings
 from edge_agent.contract import NS_PER_S
 from edge_agent.equipment import CounterRules
 from edge_agent.metrics import Definition
@@ -37,14 +37,22 @@ def tags_of(settings: MachineSettings) -> tuple[str, ...]:
 
 
 def summarized(
-    name: str, settings: MachineSettings, agent: AgentSettings, polls_ns: Mapping[str, int], refresh_ns: int
+    name: str, settings: MachineSettings, subject: str, polls_ns: Mapping[str, int], refresh_ns: int
 ) -> Summarized:
-    """A machine as the summarizer takes it. `polls_ns` says how often each tag is polled, in ns."""
+    """A machine as the summarizer takes it.
+
+    Args:
+        name: the machine's.
+        settings: what the configuration says of it.
+        subject: its path, `enterprise/site/area/line/machine`.
+        polls_ns: how often each tag is polled, in ns.
+        refresh_ns: how often an unchanged reading is stored, in ns.
+    """
     if settings.state.tag is None or settings.state.map is None:
         raise ValueError(f"the state of {name} comes from no status tag")
     machine = Machine(
         name=name,
-        subject="/".join((agent.enterprise, agent.site, settings.area, settings.line, name)),
+        subject=subject,
         state_tag=settings.state.tag,
         state_map=dict(settings.state.map),
         hold_ns={tag: refresh_ns + POLLS_HELD * polls_ns[tag] for tag in tags_of(settings)},

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sqlite3
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -23,7 +22,7 @@ from edge_agent.equipment import Row
 from edge_agent.machines import Summarized, calendar_of, summarized
 from edge_agent.production import COUNTER_LOOKBACK_READINGS, WindowData
 from edge_agent.shifts import fixed_windows
-from edge_agent.store import Draft, Issued, Store, StoreThread
+from edge_agent.store import Draft, Issued, Store, StoreError, StoreThread
 from edge_agent.store.records import Progress
 
 log = logging.getLogger(__name__)
@@ -100,7 +99,15 @@ class Summarizer:
             raise ValueError("a summarizer needs the agent section")
         polls = {tag.name: tag.poll_ns for device in configuration.devices.values() for tag in device.tags}
         self._lines = [
-            Line(summarized(name, settings, configuration.agent, polls, configuration.buffer.refresh))
+            Line(
+                summarized(
+                    name,
+                    settings,
+                    publisher.machine_subject(settings.area, settings.line, name),
+                    polls,
+                    configuration.buffer.refresh,
+                )
+            )
             for name, settings in configuration.machines.items()
         ]
         self._calendar = calendar_of(configuration.calendar, configuration.agent.timezone)
@@ -130,7 +137,7 @@ class Summarizer:
             return
         try:
             await self._thread.flush()  # every reading received until now is in the database
-        except sqlite3.Error:
+        except StoreError:
             return  # said by the store's thread; windows close when the disk takes readings again
         issued = 0
         for line in due:

@@ -12,16 +12,23 @@ _RFC3339 = re.compile(
 )
 
 
-def rfc3339(time_ns: int, digits: int | None = None) -> str:
-    """The time as text, in UTC: with so many digits of a second, or as few as show it all.
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-    `2026-11-23T07:00:05.12Z`; digits that are cut are cut, not rounded.
-    """
-    seconds, rest = divmod(time_ns, NS_PER_S)
-    text = (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S")
-    fraction = f"{rest:09d}"
-    fraction = fraction.rstrip("0") if digits is None else fraction[:digits]
-    return f"{text}.{fraction}Z" if fraction else f"{text}Z"
+
+def rfc3339(time_ns: int) -> str:
+    """A time in UTC with `Z`: no fraction when it is a whole second, else as many of 3, 6 or 9 digits as it needs."""
+    whole, part = divmod(time_ns, NS_PER_S)
+    text = (_EPOCH + timedelta(seconds=whole)).strftime("%Y-%m-%dT%H:%M:%S")
+    digits = f"{part:09d}"
+    while digits.endswith("000"):
+        digits = digits[:-3]
+    return f"{text}.{digits}Z" if digits else f"{text}Z"
+
+
+def rfc3339_ms(time_ns: int) -> str:
+    """A time in UTC in whole milliseconds, always with three digits."""
+    whole, part = divmod(time_ns, NS_PER_S)
+    return f"{rfc3339(whole * NS_PER_S)[:-1]}.{part // 1_000_000:03d}Z"
 
 
 def parse(text: str) -> int:
@@ -34,9 +41,12 @@ def parse(text: str) -> int:
     if match is None:
         raise ValueError(f"{text!r} is not a time such as 2026-11-23T07:00:00Z")
     *parts, fraction, offset = match.groups()
-    moment = datetime(*(int(part or 0) for part in parts), tzinfo=UTC)  # type: ignore[misc, arg-type]
+    try:
+        moment = datetime(*(int(part or 0) for part in parts), tzinfo=UTC)  # type: ignore[misc, arg-type]
+    except ValueError as error:
+        raise ValueError(f"{text!r} is not a time: {error}") from error
     if offset and offset not in "Zz":
         sign = -1 if offset[0] == "-" else 1
         moment -= sign * timedelta(hours=int(offset[1:3]), minutes=int(offset[-2:]))
-    since = moment - datetime(1970, 1, 1, tzinfo=UTC)
+    since = moment - _EPOCH
     return (since.days * 86_400 + since.seconds) * NS_PER_S + int((fraction or "").ljust(9, "0") or 0)

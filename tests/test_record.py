@@ -176,20 +176,6 @@ def test_freeze_of_what_json_cannot_say_is_refused(value: float) -> None:
         record.freeze({"value": value})
 
 
-@pytest.mark.parametrize(
-    ("ns", "text"),
-    [
-        (0, "1970-01-01T00:00:00Z"),
-        (1, "1970-01-01T00:00:00.000000001Z"),
-        (1_500_000_000, "1970-01-01T00:00:01.500Z"),
-        (1_000_001_000, "1970-01-01T00:00:01.000001Z"),
-        (253_402_300_799 * S, "9999-12-31T23:59:59Z"),
-    ],
-)
-def test_rfc3339_prints_no_more_digits_than_it_needs(ns: int, text: str) -> None:
-    assert record.rfc3339(ns) == text
-
-
 def test_gap_state_and_status_validate_against_their_schemas() -> None:
     gap = record.gap_data(
         SUBJECT, "10s", 0, 60 * S, "agent_down", machine="press-01", window="10s",

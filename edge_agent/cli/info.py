@@ -11,13 +11,13 @@ def version(json_lines: JsonOption = False) -> None:
     Example: `edge-agent version --json`
     """
     import platform
-    import sqlite3
     from importlib import metadata
 
     from edge_agent import __version__
+    from edge_agent.store import SQLITE_VERSION
 
     libraries = ("asyncua", "pymodbus", "paho-mqtt", "pyserial", "sqlite-utils", "numpy", "pydantic", "ruamel.yaml")
-    versions = {"edge-agent": __version__, "python": platform.python_version(), "sqlite": sqlite3.sqlite_version}
+    versions = {"edge-agent": __version__, "python": platform.python_version(), "sqlite": SQLITE_VERSION}
     versions |= {name: metadata.version(name) for name in libraries}
     if json_lines:
         print_json(versions)

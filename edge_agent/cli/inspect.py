@@ -39,12 +39,12 @@ def status(config: ConfigOption = None, json_lines: JsonOption = False) -> None:
 
 
 def _print_status(answer: dict[str, Any]) -> None:
-    from edge_agent.timestamps import rfc3339
+    from edge_agent.timestamps import rfc3339_ms
 
     def ago(since: int | None) -> str:
         return f"{(answer['now'] - since) / 1e9:.0f} s" if since else "-"
 
-    print(f"{answer['agent']} {answer['version']}, process {answer['pid']}, since {rfc3339(answer['started'], 0)}")
+    print(f"{answer['agent']} {answer['version']}, process {answer['pid']}, since {rfc3339_ms(answer['started'])}")
     print(f"configuration {answer['directory']}, {answer['configuration'][:19]}…\n")
     rows = [
         [one["device"], one["driver"], "connected" if one["connected"] else "lost", ago(one["since"]),

@@ -4,12 +4,10 @@ from edge_agent.record.events import (
     Publisher,
     agent_topic,
     event,
-    event_time,
     freeze,
     gap_key,
     production_key,
     production_topic,
-    rfc3339,
     state_topic,
 )
 from edge_agent.record.facts import Because, gap_data, previous_of, production_data, state_data, status_data
@@ -22,7 +20,6 @@ __all__ = [
     "agent_topic",
     "envelope_schema",
     "event",
-    "event_time",
     "freeze",
     "gap_data",
     "gap_key",
@@ -30,7 +27,6 @@ __all__ = [
     "production_data",
     "production_key",
     "production_topic",
-    "rfc3339",
     "schema",
     "state_data",
     "state_topic",

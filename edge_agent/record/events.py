@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from edge_agent.contract import NS_PER_S
+from edge_agent.timestamps import rfc3339, rfc3339_ms
 
-_EPOCH = datetime(1970, 1, 1)
 _EXACT = 2**53
 """A larger integer does not survive a reader that keeps numbers as doubles, so it travels as a string."""
 
@@ -68,24 +66,6 @@ def gap_key(subject: str, what: str, start_ns: int) -> str:
     return f"{subject}/gap/{what}/{rfc3339(start_ns)}"
 
 
-def rfc3339(time_ns: int) -> str:
-    """A time in UTC with `Z`: no fraction when it is a whole second, else as many of 3, 6 or 9 digits as it needs."""
-    whole, part = divmod(time_ns, NS_PER_S)
-    text = (_EPOCH + timedelta(seconds=whole)).isoformat()
-    if not part:
-        return f"{text}Z"
-    digits = f"{part:09d}"
-    while digits.endswith("000"):
-        digits = digits[:-3]
-    return f"{text}.{digits}Z"
-
-
-def event_time(time_ns: int) -> str:
-    """A time in UTC in whole milliseconds, always with three digits: when an event was made."""
-    whole, part = divmod(time_ns, NS_PER_S)
-    return f"{(_EPOCH + timedelta(seconds=whole)).isoformat()}.{part // 1_000_000:03d}Z"
-
-
 def event(
     publisher: Publisher,
     kind: str,
@@ -117,7 +97,7 @@ def event(
         "source": publisher.source,
         "type": f"edge.{kind}.v1",
         "subject": subject,
-        "time": event_time(time_ns),
+        "time": rfc3339_ms(time_ns),
         "datacontenttype": "application/json",
         "dataschema": f"urn:edge-agent:schema:{kind}:1",
     }

@@ -8,8 +8,9 @@ from typing import Any, Literal
 from edge_agent.contract import NS_PER_S
 from edge_agent.metrics import Definition, milliseconds, planned_operation_ns, ratio
 from edge_agent.production import Machine, Present, Tally, WindowData
-from edge_agent.record.events import gap_key, production_key, rfc3339
+from edge_agent.record.events import gap_key, production_key
 from edge_agent.shifts import Calendar
+from edge_agent.timestamps import rfc3339
 
 DEFINITION_ID = "iso22400-2:2014"
 DEFINITION_VERSION = 1

@@ -3,9 +3,21 @@
 `Store` is plain and synchronous and belongs to one thread; `StoreThread` is its asyncio front with the group commit.
 """
 
+from sqlite3 import sqlite_version as SQLITE_VERSION
+
 from edge_agent.store.database import Store, StoreError
 from edge_agent.store.readings import Row, StoredReading
 from edge_agent.store.records import Draft, Issued, StoredRecord
 from edge_agent.store.thread import StoreThread
 
-__all__ = ["Draft", "Issued", "Row", "Store", "StoreError", "StoreThread", "StoredReading", "StoredRecord"]
+__all__ = [
+    "SQLITE_VERSION",
+    "Draft",
+    "Issued",
+    "Row",
+    "Store",
+    "StoreError",
+    "StoreThread",
+    "StoredReading",
+    "StoredRecord",
+]

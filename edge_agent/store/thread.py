@@ -11,7 +11,7 @@ from typing import ParamSpec, TypeVar
 
 from edge_agent.clock import Clock
 from edge_agent.contract import NS_PER_S, Quality
-from edge_agent.store.database import Store
+from edge_agent.store.database import Store, StoreError
 from edge_agent.store.readings import Row
 
 log = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ class StoreThread:
         """Commit every row that was appended before this call, and the sign of life.
 
         Raises:
-            sqlite3.Error: the disk refuses; the rows stay in memory for the next try.
+            StoreError: the disk refuses; the rows stay in memory for the next try.
         """
         async with self._flushing:
             now, rows = self._clock.now(), self._waiting
@@ -83,7 +83,7 @@ class StoreThread:
                 if self.failing is None:
                     log.error("readings cannot be stored: %s; kept in memory (at most %d)", error, self._max_waiting)
                 self.failing = str(error)
-                raise
+                raise StoreError(f"readings cannot be stored: {error}") from error
             if self.failing is not None:
                 log.info("readings are stored again")
                 self.failing = None
@@ -100,15 +100,15 @@ class StoreThread:
             if self._waiting or self._overflow or quiet >= SIGN_OF_LIFE_NS - self._commit_ns // 2:
                 try:
                     await self.flush()
-                except sqlite3.Error:
+                except StoreError:
                     due += SIGN_OF_LIFE_NS
 
     async def close(self) -> None:
         """Commit what is left and close the store."""
         try:
             await self.flush()
-        except sqlite3.Error as error:
-            log.error("the last readings could not be stored: %s", error)
+        except StoreError as error:
+            log.error("the last readings are lost: %s", error)
         finally:
             await self.call(self.store.close)
             self._executor.shutdown(wait=True)
