@@ -1,0 +1,49 @@
+"""What an OPC UA reading costs from the socket to the durable row, beside the bare asyncua subscription."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from .agent import configure, running_agent
+from .figures import Figure
+from .modbus import loop_read
+from .processes import Failed, broker, cpu_s, python, said, wait_for
+
+ITEMS = 1_000
+WARM_UP_S = 3.0
+COST_BAR, MEMORY_BAR_MB = 1.4, 100.0
+
+
+def device_yaml(endpoint: str, items: int) -> str:
+    """One device with so many items."""
+    head = f'devices:\n  plant: {{driver: opcua, url: "{endpoint}", security: none, poll: 1 s, tags: {{\n'
+    return head + "".join(f'    i{n}: {{address: "nsu=urn:test:first;s=Item{n}"}},\n' for n in range(items)) + "  }}\n"
+
+
+def run(folder: Path, seconds: float, items: int = ITEMS) -> list[Figure]:
+    """CPU per reading, and memory. Agent and subscription run side by side against the same server."""
+    with python("tests/opcua_server.py", "--items", str(items), "--interval", "1") as server, broker(folder) as url:
+        endpoint = said(server, "endpoint")
+        directory = configure(folder, url, device=device_yaml(endpoint, items))
+        loop_command = ("-m", "bench.peers.opcua_loop", endpoint, str(items))
+        with running_agent(directory) as agent, python(*loop_command) as loop:
+            agent.wait_until_connected(1)
+            wait_for("the first readings", lambda: agent.moment().received >= 2 * items or None)
+            loop_read(loop)
+            time.sleep(min(WARM_UP_S, seconds))
+            read, moment, used = loop_read(loop), agent.moment(), cpu_s(loop.pid)
+            time.sleep(seconds)
+            after, used_after, read_after = agent.moment(), cpu_s(loop.pid), loop_read(loop)
+            resident, most = agent.memory_mb()
+    received, stored = after.received - moment.received, after.stored - moment.stored
+    if abs(received - stored) > 2 * items:
+        raise Failed(f"{received} readings were received and {stored} stored: not all values changed")
+    if not received or read_after == read:
+        raise Failed("nothing changed while the clock ran")
+    ours, theirs = (after.cpu_s - moment.cpu_s) / received, (used_after - used) / (read_after - read)
+    return [
+        Figure("OPC UA, CPU per reading", ours * 1e6, "µs", theirs * 1e6, "µs, bare asyncua subscription", COST_BAR),
+        Figure("OPC UA, resident memory", resident, "MB", bar=MEMORY_BAR_MB),
+        Figure("OPC UA, most memory ever", most, "MB", bar=MEMORY_BAR_MB),
+    ]
