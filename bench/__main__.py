@@ -33,9 +33,7 @@ RESULTS = Path(__file__).parent / "results"
 
 def main() -> int:
     """Run what was asked for; the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bench", description="What a reading costs, and whether the bars hold."
-    )
+    parser = argparse.ArgumentParser(prog="python -m bench", description="What a reading costs, and which bars hold.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}; all unless given")
     parser.add_argument("--seconds", type=float, default=20.0, help="how long each is measured (default: 20)")
     parser.add_argument("--repeat", type=int, default=1, help="rounds; of each figure the median is shown")
@@ -45,7 +43,7 @@ def main() -> int:
         parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are: {', '.join(BENCHMARKS)}")
     figures, failed = measure(given.names or list(BENCHMARKS), given.seconds, given.repeat)
     text = document(figures, given.seconds, given.repeat)
-    shown = f"{table(figures)}\n\n{machine()}; {given.seconds:g} s each, {given.repeat} rounds"
+    shown = f"{table(figures)}\n\n{machine()}; {given.seconds:g} s each, rounds: {given.repeat}"
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "latest.json").write_text(text + "\n", encoding="utf-8")
     (RESULTS / "latest.txt").write_text(shown + "\n", encoding="utf-8")

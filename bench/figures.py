@@ -8,6 +8,7 @@ import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -79,12 +80,13 @@ def document(figures: Sequence[Figure], seconds: float, repeats: int) -> str:
 
 def machine() -> str:
     """The machine in one line: processors, kernel, Python."""
-    return f"{os.cpu_count()} × {_processor()}, {platform.system()} {platform.release()}, Python {platform.python_version()}"
+    system = f"{platform.system()} {platform.release()}"
+    return f"{os.cpu_count()} × {_processor()}, {system}, Python {platform.python_version()}"
 
 
 def _processor() -> str:
-    with open("/proc/cpuinfo", encoding="utf-8") as lines:
-        names = [line.partition(":")[2].strip() for line in lines if line.startswith(("model name", "Model"))]
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith(("model name", "Model"))]
     return names[0] if names else platform.machine()
 
 

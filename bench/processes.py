@@ -27,7 +27,7 @@ class Failed(Exception):
 @contextmanager
 def process(*command: str, log: Path | None = None) -> Iterator[subprocess.Popen[str]]:
     """A process with pipes for stdin and stdout, ended when the context ends; stderr goes to the log, or nowhere."""
-    with open(log or os.devnull, "a", encoding="utf-8") as errors:
+    with (log or Path(os.devnull)).open("a", encoding="utf-8") as errors:
         running = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=ROOT
         )

@@ -1,4 +1,4 @@
-"""How long after its settle time a closed window's record is at a subscriber, under the load of the Modbus benchmark."""
+"""How long after its settle time a closed window's record is at a subscriber, under the Modbus benchmark's load."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _subscriber(url: str) -> Iterator[queue.Queue[tuple[int, bytes]]]:
     """Every production record with the time of its receipt in ns."""
     received: queue.Queue[tuple[int, bytes]] = queue.Queue()
     client = mqtt.Client(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion.MQTTv5)
-    client.on_message = lambda _client, _userdata, message: received.put((time.time_ns(), message.payload))
+    client.on_message = lambda _client, _userdata, message: received.put((time.time_ns(), bytes(message.payload)))
     client.on_connect = lambda client, *_: client.subscribe("+/+/+/+/+/+/+/production/#", 1)
     client.connect("127.0.0.1", urlsplit(url).port or 1883)
     client.loop_start()
