@@ -26,8 +26,14 @@ Readings that are BAD, by cause: the name of the device's exception (`illegal_da
 `not_a_number` (a float that is NaN or infinite), `not_text` (a string that is no UTF-8), `damaged_answer`.
 
 Promise: no value is credited to another register, unit or device. An answer counts only if transaction (TCP), unit,
-function, byte count, length and CRC (RTU) are those of the request. After anything else an RTU line must be quiet for
-one time-out before the next request, so `timeout` must be longer than half of the slowest answer.
+function, byte count, length and CRC (RTU) are those of the request. Over TCP a late answer is dropped by its
+transaction. After anything but a right answer an RTU line must be quiet for one time-out before the next request: an
+answer that takes longer than twice the `timeout` could still be taken for the next one, so set it to what the slowest
+device needs, not lower.
+
+A device that does not answer in time, or that its gateway cannot reach (exceptions 10 and 11), is at fault alone while
+others on the link answer; when all of them have been silent twice in a row, the link is lost and opened again. Two
+pieces of nonsense in a row lose the link as well; the message shows the bytes.
 
 What the peer must support: functions 1 to 4, for the tables that are read. Tags that lie together are read in one
 request, across up to `max_gap` unused registers. Where the device refuses a block, it is split until only the refused

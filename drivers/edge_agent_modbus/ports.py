@@ -9,7 +9,7 @@ import os
 import socket
 import termios
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 import serial
 
@@ -19,6 +19,8 @@ from .settings import Target
 from .wire import Exchange
 
 _CLOSE_LIMIT_S = 2.0
+_OPEN_LIMIT_S = 1.0
+"""Some adapters need longer to open than their devices need to answer."""
 _READ_BYTES = 4096
 _PTY_MAJORS = range(136, 144)
 _KEEPALIVE = (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 20_000))
@@ -57,10 +59,9 @@ class TcpPort(asyncio.Protocol):
         self.data_received = exchange.received  # type: ignore[method-assign]
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101  # for the type checker
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)
         _tune(transport.get_extra_info("socket"))
-        self._exchange.opened(transport.write, transport.abort)
+        self._exchange.opened(self._transport.write, self._transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
         why = f"broke: {exc}" if exc else "was closed by the device"
@@ -192,6 +193,7 @@ def _open(target: Target) -> serial.Serial:
 
 
 async def _open_serial(target: Target, limit_s: float, exchange: Exchange) -> Port:
+    limit_s = max(limit_s, _OPEN_LIMIT_S)
     opening = asyncio.get_running_loop().run_in_executor(None, _open, target)
     try:
         async with asyncio.timeout(limit_s):
