@@ -119,8 +119,9 @@ def flip(frame: bytes, chance: random.Random, bits: int) -> bytes:
 
 
 def burst(frame: bytes, chance: random.Random) -> bytes:
+    """Up to 16 neighbouring bits, as they follow each other on the line: the least significant of each byte first."""
     shift = chance.randrange(8 * len(frame) - 15)
-    return (int.from_bytes(frame, "big") ^ chance.randrange(1, 1 << 16) << shift).to_bytes(len(frame), "big")
+    return (int.from_bytes(frame, "little") ^ chance.randrange(1, 1 << 16) << shift).to_bytes(len(frame), "little")
 
 
 # ----------------------------------------------------------------------------------------- the long way round
