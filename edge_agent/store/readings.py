@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Sequence
+from functools import cache
+from itertools import chain
 from typing import Any, NamedTuple
 
 from edge_agent.contract import NS_PER_S, Quality, Value
@@ -15,9 +17,16 @@ Row = tuple[int, int, Any, int, str | None, int | None, int]
 Step = tuple[int, Value, int, str | None]
 """What a step function is made of: time, value, quality, cause."""
 
-_INSERT = "INSERT INTO reading (tag, time, value, quality, cause, received, machine) VALUES (?, ?, ?, ?, ?, ?, ?)"
+_ROWS_PER_INSERT = 50
 _ARRIVAL_NS = 10 * NS_PER_S
 _STEP = "SELECT time, value, quality, cause FROM reading WHERE machine = 1 AND tag = ? AND "
+
+
+@cache
+def _insert_sql(rows: int, with_cause: bool, with_received: bool) -> str:
+    columns = ["tag", "time", "value", "quality", "machine"] + ["cause"] * with_cause + ["received"] * with_received
+    one = f"({', '.join('?' * len(columns))})"
+    return f"INSERT INTO reading ({', '.join(columns)}) VALUES {', '.join([one] * rows)}"  # noqa: S608 - names are ours
 
 
 class StoredReading(NamedTuple):
@@ -57,13 +66,27 @@ class Readings:
     def append(self, rows: Sequence[Row], now: int) -> None:
         """Insert rows in order of arrival."""
         db = self._connection
-        try:
-            db.executemany(_INSERT, rows)
-        except OverflowError:  # an integer of 64 bits without sign: rare, so it is looked for only now
-            db.executemany(_INSERT, [(*row[:2], pack(row[2]), *row[3:]) for row in rows])
+        for start in range(0, len(rows), _ROWS_PER_INSERT):
+            self._insert(rows[start : start + _ROWS_PER_INSERT])
         if rows and now - self._last_arrival >= _ARRIVAL_NS:
             self._last_arrival = now
             db.execute("INSERT OR IGNORE INTO arrival SELECT ?, max(id) FROM reading", (now,))
+
+    def _insert(self, rows: Sequence[Row]) -> None:
+        """Insert a few rows with one statement, which costs a third of a statement for each.
+
+        Columns without a value are left out, because sqlite3 spends more on binding None than on all the numbers.
+        """
+        tag, time, cell, quality, cause, received, machine = zip(*rows, strict=True)
+        columns = [tag, time, cell, quality, machine]
+        columns += [cause] if (with_cause := any(cause)) else []
+        columns += [received] if (with_received := any(received)) else []
+        sql = _insert_sql(len(rows), with_cause, with_received)
+        try:
+            self._connection.execute(sql, [*chain.from_iterable(zip(*columns, strict=True))])
+        except OverflowError:  # an integer of 64 bits without sign: rare, so it is looked for only now
+            columns[2] = tuple(map(pack, cell))
+            self._connection.execute(sql, [*chain.from_iterable(zip(*columns, strict=True))])
 
     def mark_down(self, alive: int, cause: str) -> None:
         """Say that nothing is known of any tag after `alive`, the agent's last sign of life."""
@@ -73,7 +96,7 @@ class Readings:
             if machine and (last is None or last[1] == Quality.BAD):
                 continue
             time = max(alive, last[0] if last else 0) + 1
-            db.execute(_INSERT, (tag, time, None, int(Quality.BAD), cause, None, machine))
+            self._insert([(tag, time, None, int(Quality.BAD), cause, None, machine)])
 
     def _last(self, tag: int) -> tuple[int, int] | None:
         found: tuple[int, int] | None = self._connection.execute(
