@@ -11,14 +11,10 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
-from modbus_peers import Answer, PtyPeer, TcpPeer, answer_to, data_for, make_device, mbap, oracle, rtu, values
+from modbus_peers import Answer, PtyPeer, TcpPeer, answer_to, make_device, mbap, oracle, rtu, values
 
 from edge_agent.contract import Device, DeviceFault, NotConnected, ProtocolFault, Quality
 from edge_agent_modbus import ModbusDriver
-from edge_agent_modbus.address import HOLDING
-from edge_agent_modbus.frames import Request, find_rtu_answer
 
 TIMEOUT_S = 0.06
 QUICK = {"timeout": "60 ms"}
@@ -259,6 +255,24 @@ async def test_truncated_tcp_answer_filled_up_by_a_late_one_is_not_taken() -> No
             assert got == {f"t{n}": ["damaged_answer"] for n in range(1, 21)}
 
 
+async def test_late_tcp_answer_that_comes_in_two_halves_is_dropped_whole() -> None:
+    held: list[bytes] = []
+
+    def reply(number: int, request: bytes) -> Answer:
+        held.append(mbap(number, answer_to(request)))
+        if len(held) == 1:
+            return [(TIMEOUT_S * 1.3, held[0][:8])]
+        return [(0, held[0][8:] + held[1])]
+
+    async with TcpPeer(reply) as peer:
+        device = make_device(peer.url, ["holding:1", "holding:30"], pause=f"{int(TIMEOUT_S * 1000)} ms", **QUICK)
+        async with driving(device) as driver:
+            with pytest.raises(DeviceFault):
+                await driver.read(device, device.tags[:1])
+            await asyncio.sleep(TIMEOUT_S)
+            assert values(await driver.read(device, device.tags[1:])) == {"t1": oracle(1, 30)}
+
+
 async def test_late_tcp_answer_is_dropped_and_the_connection_goes_on() -> None:
     held: list[bytes] = []
 
@@ -332,53 +346,6 @@ async def test_babbling_tcp_peer_is_cut_off() -> None:
                 for _ in range(5):
                     await driver.read(device, device.tags)
                     await asyncio.sleep(0.01)
-
-
-# -------------------------------------------------------------------------------------- RTU resynchronisation
-
-REQUEST = Request(17, HOLDING, 107, 3)
-RIGHT = rtu(answer_to(REQUEST.rtu[:6]))
-DATA = data_for(REQUEST.rtu[:6])
-
-
-@settings(max_examples=150, deadline=None)
-@given(st.binary(max_size=20), st.integers(1, 8))
-def test_rtu_answer_behind_stray_bytes_is_found_however_it_is_cut(stray: bytes, piece: int) -> None:
-    line = stray + RIGHT
-    buffer, found = bytearray(), None
-    for at in range(0, len(line), piece):
-        buffer += line[at : at + piece]
-        found = find_rtu_answer(buffer, REQUEST)
-        if found is not None:
-            break
-    assert found is not None
-    assert found[0] == DATA
-
-
-@settings(max_examples=150, deadline=None)
-@given(st.sets(st.integers(0, 8 * len(RIGHT) - 1), min_size=1, max_size=3))
-def test_rtu_answer_with_up_to_three_flipped_bits_is_never_taken(bits: set[int]) -> None:
-    value = int.from_bytes(RIGHT, "big")
-    for bit in bits:
-        value ^= 1 << bit
-    assert find_rtu_answer(bytearray(value.to_bytes(len(RIGHT), "big")), REQUEST) is None
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.integers(1, 247), st.integers(0, 4000), st.integers(1, 20), st.sampled_from([3, 4]))
-def test_rtu_answer_to_another_unit_function_or_count_is_never_taken(
-    unit: int, start: int, count: int, function: int
-) -> None:
-    assume((unit, count, function) != (17, 3, 3))
-    body = bytes((unit, function)) + start.to_bytes(2, "big") + count.to_bytes(2, "big")
-    assert find_rtu_answer(bytearray(rtu(answer_to(body))), REQUEST) is None
-
-
-def test_rtu_exception_is_taken_only_as_the_last_thing_said() -> None:
-    refusal = rtu(b"\x11\x83\x02")
-    assert find_rtu_answer(bytearray(b"\0" + refusal), REQUEST) == (2, 6)
-    assert find_rtu_answer(bytearray(refusal + b"\0"), REQUEST) is None
-    assert find_rtu_answer(bytearray(rtu(b"\x12\x83\x02")), REQUEST) is None
 
 
 async def test_frames_on_a_serial_line_are_apart_by_the_silence_of_the_line() -> None:

@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from modbus_peers import make_device, rtu, values
+from modbus_peers import make_device, values
 
 from edge_agent.contract import Device
 from edge_agent_modbus import ModbusTag
-from edge_agent_modbus.frames import crc
 from edge_agent_modbus.plan import Plan, plan_of
 
 SIZES = {"int16": 1, "uint16": 1, "int32": 2, "uint32": 2, "float32": 2, "int64": 4, "uint64": 4, "float64": 4}
@@ -32,11 +31,6 @@ def spans(plan: Plan) -> list[tuple[str, int, int]]:
 def decoded(given: dict[str, Any], data: bytes) -> Any:
     _, plan = plan_for([given])
     return values(plan.blocks[0].decode(data))["t0"]
-
-
-def test_crc_of_the_check_string_is_the_published_one() -> None:
-    assert crc(b"123456789") == 0x4B37
-    assert crc(rtu(b"any frame")) == 0
 
 
 def test_plan_of_200_adjacent_registers_is_two_requests() -> None:

@@ -173,7 +173,7 @@ class Exchange(ABC):
         abort()
 
     async def _settle(self, quiet_s: float) -> None:
-        """Wait until the line has been quiet for so long, and forget what was said meanwhile."""
+        """Wait until the line has been quiet for so long."""
         # A task may run before the loop hands over bytes that came in the same round: two rounds let them in.
         await asyncio.sleep(0)
         await asyncio.sleep(0)
@@ -182,7 +182,6 @@ class Exchange(ABC):
             if self._loop.time() > give_up:
                 raise Nonsense(self._stray)
             await asyncio.sleep(left_s)
-        self._buffer.clear()
 
 
 class MbapExchange(Exchange):
