@@ -83,9 +83,10 @@ class Intake:
         for tag, time, value, quality, cause, _ in readings:
             state = states[tag]
             state.raw, state.received = value, received
-            if value.__class__ is float and not isfinite(value):
+            kind = value.__class__
+            if kind is float and not isfinite(value):
                 value, quality, cause = None, Quality.BAD, "not_a_number"
-            elif state.scaled and value.__class__ in (int, float):
+            elif state.scaled and (kind is int or kind is float):
                 value = value * state.scale / state.divisor + state.offset
             if (
                 value == state.value
@@ -101,7 +102,13 @@ class Intake:
                 state.skew_ns = skew
                 if not -state.max_skew_ns <= skew <= state.max_skew_ns:
                     time = None
-            rows.append(_row(state, time, value, quality, cause, received))
+            # As `_row` does; here, the call would be a tenth of what a reading costs.
+            if time is None or time <= state.stored:
+                time = received if received > state.stored else state.stored + 1
+            state.value, state.quality, state.cause, state.stored = value, quality, cause, time
+            cell = pack(value) if kind in PACKED else value
+            late = None if time == received else received
+            rows.append((state.id, time, cell, _PLAIN[quality], cause, late, state.machine))
         self.received += len(readings)
         self.stored += len(rows)
         return rows
