@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 DRAIN_S = 5.0
 """How long a stopping agent waits for the broker to take what is still in the outbox."""
 PRUNE_NS = 60 * 1_000_000_000
+PRUNE_AGAIN_NS = 1_000_000_000
 PRUNE_ROWS = 20_000
 STALLED_NS = 45 * 1_000_000_000
 
@@ -93,6 +94,9 @@ class Agent:
             (tag.name, tag.name in drawn_on) for device in self.configuration.devices.values() for tag in device.tags
         ]
         self._tag_ids = store.register(tags)
+        disabled = {name.partition(".")[2] for name in self.configuration.disabled if name.startswith("devices.")}
+        with store.transaction():
+            store.readings.mark_misconfigured(disabled, now)
         log.info("%s %s: epoch %d, data in %s", self._settings.name, __version__, identity.epoch, self._folder)
 
     async def _run_lanes(self, store: Store) -> None:
@@ -197,14 +201,16 @@ class Agent:
     async def _prune(self) -> None:
         """Delete what is older than the configuration keeps, a little at a time."""
         while True:
-            await self._clock.sleep_until(self._clock.monotonic() + PRUNE_NS)
-            await self._thread.call(self._prune_once)
+            more = await self._thread.call(self._prune_some)
+            await self._clock.sleep_until(self._clock.monotonic() + (PRUNE_AGAIN_NS if more else PRUNE_NS))
 
-    def _prune_once(self) -> None:
+    def _prune_some(self) -> bool:
+        """Delete a bounded number of old rows; whether there were any."""
         store, now, buffer = self._thread.store, self._clock.now(), self.configuration.buffer
         with store.transaction():
-            store.readings.prune(now - buffer.keep_readings, PRUNE_ROWS)
-            store.records.prune(now - buffer.keep_records, PRUNE_ROWS)
+            readings = store.readings.prune(now - buffer.keep_readings, PRUNE_ROWS)
+            records = store.records.prune(now - buffer.keep_records, PRUNE_ROWS)
+        return readings + records > 0
 
     async def _pet_watchdog(self) -> None:
         """Tell systemd that the agent makes progress: its loop turns, its store commits, its summarizer wakes."""

@@ -113,6 +113,15 @@ def test_start_after_a_stop_says_that_nothing_is_known_since_the_last_sign_of_li
     assert last == (START + 3 * S + 1, None, BAD, "agent_down")
 
 
+def test_device_that_a_fault_disables_is_misconfigured_from_now_on(store: Store) -> None:
+    ids = store.register([("plc.count", True), ("other.count", True)])
+    store.append([(number, START, 7, GOOD, None, None, 1) for number in ids.values()], START)
+    with store.transaction():
+        store.readings.mark_misconfigured({"plc"}, START + S)
+    assert store.readings.newest("plc.count") == (START + S, None, BAD, "misconfigured")
+    assert store.readings.newest("other.count") == (START, 7, GOOD, None)
+
+
 def test_identity_is_fixed_on_disk_and_numbers_are_skipped_never_reused(tmp_path: Path) -> None:
     seen: list[str] = []
     for _ in range(3):

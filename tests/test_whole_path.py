@@ -127,7 +127,8 @@ class Site:
         command = ["mosquitto_sub", "-p", str(self.broker.port), "-V", "5", "-q", "1", "-t", "edge/v1/#", "-F", "%p"]
         with self._received.open("wb") as file:
             subscriber = subprocess.Popen(command, stdout=file)
-        stack.callback(lambda: (subscriber.kill(), subscriber.wait()))
+        stack.callback(subscriber.wait)
+        stack.callback(subscriber.kill)
         (folder / "config").mkdir()
         (folder / "config" / "all.yaml").write_text(CONFIG.format(broker=self.broker.port, server=self.server.port))
         self.agent = Agent(folder)

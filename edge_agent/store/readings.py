@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import cache
 from itertools import chain
 from typing import Any, NamedTuple
@@ -97,6 +97,14 @@ class Readings:
                 continue
             time = max(alive, last[0] if last else 0) + 1
             self._insert([(tag, time, None, int(Quality.BAD), cause, None, machine)])
+
+    def mark_misconfigured(self, devices: Collection[str], now: int) -> None:
+        """Say that from now on nothing is known of the tags of these devices, because a fault disables them."""
+        for tag, machine, name in self._connection.execute("SELECT id, machine, name FROM tag").fetchall():
+            if name.partition(".")[0] in devices:
+                last = self._last(tag)
+                time = now if last is None else max(now, last[0] + 1)
+                self._insert([(tag, time, None, int(Quality.BAD), "misconfigured", None, machine)])
 
     def _last(self, tag: int) -> tuple[int, int] | None:
         found: tuple[int, int] | None = self._connection.execute(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -25,6 +25,10 @@ def demo(
         str | None, typer.Option("--for", help="End by itself after this long, such as 90s, and compare the parts.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Another number is another life of the machines.")] = 1,
+    broker: Annotated[
+        Literal["mosquitto", "amqtt"] | None,
+        typer.Option(help="Default: mosquitto where it is installed, else amqtt, which comes with the agent."),
+    ] = None,
     json_lines: JsonOption = False,
 ) -> None:
     """Show the whole path: simulated machines over their real protocols, the agent, a broker, and a live view.
@@ -46,7 +50,7 @@ def demo(
     books = Books()
     agreed = True
     make_view = JsonView if json_lines else LiveView if sys.stdout.isatty() else PlainView
-    with Stage(seed) as stage, make_view(stage) as view:
+    with Stage(seed, broker) as stage, make_view(stage) as view:
         try:
             stage.open(view.say)
             _watch(stage, books, view, until)

@@ -46,8 +46,8 @@ class Stage:
 
     subscriber: Subscriber
 
-    def __init__(self, seed: int) -> None:
-        self.broker_name = "mosquitto" if _mosquitto() else "amqtt"
+    def __init__(self, seed: int, broker: str | None = None) -> None:
+        self.broker_name = broker or ("mosquitto" if _mosquitto() else "amqtt")
         self._seed = seed
         self._processes: dict[str, subprocess.Popen[str]] = {}
         self._folder = Path(tempfile.mkdtemp(prefix="edge-agent-demo-"))
@@ -59,8 +59,8 @@ class Stage:
         Raises:
             EdgeAgentError: one of them does not come up; the message has the end of what it said.
         """
-        missing = "" if self.broker_name == "mosquitto" else " (mosquitto is not installed; MQTT 3.1.1)"
-        say(f"broker: {self.broker_name}{missing}")
+        weaker = "" if self.broker_name == "mosquitto" else " (MQTT 3.1.1; with mosquitto installed it would be MQTT 5)"
+        say(f"broker: {self.broker_name}{weaker}")
         port = self._start_broker()
         self.subscriber = Subscriber("127.0.0.1", port, "edge/v1/#", five=self.broker_name == "mosquitto")
         say("plant: a press (Modbus TCP), an oven (OPC UA), a packing cell (Modbus RTU and a scale on serial lines)")
@@ -92,8 +92,10 @@ class Stage:
     def _start_broker(self) -> int:
         with socket.create_server(("127.0.0.1", 0)) as probe:
             port: int = probe.getsockname()[1]
-        mosquitto = _mosquitto()
-        if mosquitto is not None:
+        if self.broker_name == "mosquitto":
+            mosquitto = _mosquitto()
+            if mosquitto is None:
+                raise EdgeAgentError("mosquitto is not installed: apt install mosquitto, or --broker amqtt")
             settings = self._folder / "mosquitto.conf"
             settings.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\nuser root\n")
             self._start("broker", [mosquitto, "-c", str(settings)])
