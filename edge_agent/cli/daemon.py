@@ -31,8 +31,10 @@ def run(
     Example: `edge-agent run /etc/edge-agent`
     """
     import asyncio
+    import gc
     import logging
 
+    gc.disable()  # nothing of what is loaded now becomes garbage
     from edge_agent.agent import Agent
     from edge_agent.cli import log_to_stderr
     from edge_agent.config import load
@@ -45,6 +47,11 @@ def run(
         sys.exit(78)
     for name in configuration.disabled:
         logging.error("%s is disabled until its faults are mended", name)
+    # Tags live as long as the agent, and readings end by their reference counts: the collector, which took a fifth of
+    # the time, need not look at the first ever again, and at the second seldom.
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 100)
+    gc.enable()
     asyncio.run(Agent(configuration).run())
 
 
