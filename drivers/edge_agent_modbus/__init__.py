@@ -50,7 +50,7 @@ Quirks:
     - Sentron PAC3200 ignores unit 255; Huawei SUN2000 wants unit 0 on TCP.
 """
 
-from .driver import ModbusDriver
-from .settings import ModbusDevice, ModbusTag
+from edge_agent_modbus.driver import ModbusDriver
+from edge_agent_modbus.settings import ModbusDevice, ModbusTag
 
 __all__ = ["ModbusDevice", "ModbusDriver", "ModbusTag"]

@@ -10,8 +10,7 @@ from struct import Struct
 from typing import Any, NamedTuple, cast
 
 from edge_agent.contract import Origin, Quality, Reading, Tag, Value, bad
-
-from .address import Field
+from edge_agent_modbus.address import Field
 
 NOT_A_NUMBER = "not_a_number"
 NOT_TEXT = "not_text"

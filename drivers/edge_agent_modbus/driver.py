@@ -21,12 +21,11 @@ from edge_agent.contract import (
     TagSettings,
     bad,
 )
-
-from .frames import GATEWAY_CODES, SPLIT_CODES, exception_name
-from .plan import Block, Plan, plan_of
-from .ports import Port, open_port
-from .settings import ModbusDevice, ModbusTag, Target
-from .wire import Exchange, MbapExchange, Nonsense, Refusal, RtuExchange, Silence
+from edge_agent_modbus.frames import GATEWAY_CODES, SPLIT_CODES, exception_name
+from edge_agent_modbus.plan import Block, Plan, plan_of
+from edge_agent_modbus.ports import Port, open_port
+from edge_agent_modbus.settings import ModbusDevice, ModbusTag, Target
+from edge_agent_modbus.wire import Exchange, MbapExchange, Nonsense, Refusal, RtuExchange, Silence
 
 DAMAGED_ANSWER = "damaged_answer"
 _BITS_PER_CHARACTER = 11

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pymodbus.constants import ExcCodes
 
-from .address import Table
+from edge_agent_modbus.address import Table
 
 MBAP_HEAD_BYTES = 6
 """Transaction, protocol and length; the unit is counted by the length."""

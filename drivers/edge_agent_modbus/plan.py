@@ -8,11 +8,10 @@ from dataclasses import field as initial
 from typing import NamedTuple, cast
 
 from edge_agent.contract import Reading, Tag
-
-from .address import Table
-from .decode import Wanted, decoder
-from .frames import Request
-from .settings import ModbusDevice, ModbusTag
+from edge_agent_modbus.address import Table
+from edge_agent_modbus.decode import Wanted, decoder
+from edge_agent_modbus.frames import Request
+from edge_agent_modbus.settings import ModbusDevice, ModbusTag
 
 BITS_PER_REGISTER = 16
 RETRY_WHOLE_POLLS = 60

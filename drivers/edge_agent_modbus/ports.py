@@ -14,9 +14,8 @@ from typing import Protocol, cast
 import serial
 
 from edge_agent.contract import NotConnected
-
-from .settings import Target
-from .wire import Exchange
+from edge_agent_modbus.settings import Target
+from edge_agent_modbus.wire import Exchange
 
 _CLOSE_LIMIT_S = 2.0
 _OPEN_LIMIT_S = 1.0

@@ -9,8 +9,16 @@ from pydantic import Field as Key
 from pydantic import ValidationInfo, field_validator, model_validator
 
 from edge_agent.contract import DeviceSettings, Duration, Period, TagSettings, parse_duration
-
-from .address import MAX_STRING_BYTES, Field, Place, TypeName, WordOrder, field_of, parse_address, type_of
+from edge_agent_modbus.address import (
+    MAX_STRING_BYTES,
+    Field,
+    Place,
+    TypeName,
+    WordOrder,
+    field_of,
+    parse_address,
+    type_of,
+)
 
 DEFAULT_PORT = 502
 URL_FORMS = (

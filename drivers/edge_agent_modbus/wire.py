@@ -16,8 +16,7 @@ from collections import deque
 from collections.abc import Callable
 
 from edge_agent.contract import NotConnected
-
-from .frames import MAX_MBAP_LENGTH, MBAP_HEAD_BYTES, REFUSAL_FRAME_BYTES, Request, find_rtu_answer
+from edge_agent_modbus.frames import MAX_MBAP_LENGTH, MBAP_HEAD_BYTES, REFUSAL_FRAME_BYTES, Request, find_rtu_answer
 
 _UNASKED_LIMIT_BYTES = 4096
 """More than this without being asked, and the peer is cut off: nobody's late answers are that long."""
