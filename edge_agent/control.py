@@ -26,6 +26,7 @@ GROUP = "edge-agent"
 RUN_FOLDER = Path("/run/edge-agent")
 LONGEST_REQUEST_BYTES = 64 * 1024
 ANSWER_TIMEOUT_S = 30.0
+_STOPPED = "the agent stopped in the middle of its answer"
 
 Verb = Callable[[dict[str, Any]], AsyncIterator[Any]]
 
@@ -116,28 +117,37 @@ async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, ve
 # -------------------------------------------------------------------------------------------------- client
 
 
-def ask(path: Path, verb: str, **arguments: Any) -> Iterator[Any]:
+def ask(path: Path, verb: str, *, timeout_s: float = ANSWER_TIMEOUT_S, **arguments: Any) -> Iterator[Any]:
     """The items of the agent's answer, one by one.
 
     Raises:
         NoAgent: nobody listens at `path`.
-        ControlError: the agent says no, or stops in the middle.
+        ControlError: the agent says no, stops in the middle, or is silent for `timeout_s`.
     """
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    connection.settimeout(ANSWER_TIMEOUT_S)
-    with connection:
-        _connect(connection, path)
-        connection.sendall(json.dumps({"verb": verb, "arguments": arguments}).encode() + b"\n")
-        with connection.makefile("rb") as lines:
-            for line in lines:
-                message = json.loads(line)
-                if "item" in message:
-                    yield message["item"]
-                elif "error" in message:
-                    raise ControlError(message["error"])
-                else:
-                    return
-    raise ControlError("the agent stopped in the middle of its answer")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(timeout_s)
+        try:
+            yield from _ask(connection, path, verb, arguments)
+        except TimeoutError as error:
+            text = f"the agent at {path} has not answered for {timeout_s:g} s: is it stopped, or the machine overloaded?"
+            raise ControlError(text) from error
+        except ConnectionError as error:
+            raise ControlError(_STOPPED) from error
+
+
+def _ask(connection: socket.socket, path: Path, verb: str, arguments: dict[str, Any]) -> Iterator[Any]:
+    _connect(connection, path)
+    connection.sendall(json.dumps({"verb": verb, "arguments": arguments}).encode() + b"\n")
+    with connection.makefile("rb") as lines:
+        for line in lines:
+            message = json.loads(line)
+            if "item" in message:
+                yield message["item"]
+            elif "error" in message:
+                raise ControlError(message["error"])
+            else:
+                return
+    raise ControlError(_STOPPED)
 
 
 def _connect(connection: socket.socket, path: Path) -> None:

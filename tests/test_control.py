@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import stat
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,28 @@ async def test_socket_left_by_a_killed_agent_is_replaced(tmp_path: Path) -> None
     assert control.find("gw1", tmp_path) is None
     async with control.serving(path, VERBS):
         assert await asyncio.to_thread(control.find, "gw1", tmp_path) == path
+
+
+def test_agent_that_stands_still_is_said_so(tmp_path: Path) -> None:
+    path = tmp_path / "agent.sock"
+    with socket.socket(socket.AF_UNIX) as stopped:  # what a process under SIGSTOP looks like
+        stopped.bind(str(path))
+        stopped.listen()
+        with pytest.raises(control.ControlError, match="has not answered for 0.1 s"):
+            list(control.ask(path, "count", timeout_s=0.1))
+
+
+def test_agent_that_hangs_up_before_it_answers_is_said_so(tmp_path: Path) -> None:
+    path = tmp_path / "agent.sock"
+    with socket.socket(socket.AF_UNIX) as killed:
+        killed.bind(str(path))
+        killed.listen()
+        answer = control.ask(path, "count")
+        hangs_up = threading.Thread(target=lambda: killed.accept()[0].close())
+        hangs_up.start()
+        with pytest.raises(control.ControlError, match="stopped in the middle"):
+            next(answer)
+        hangs_up.join()
 
 
 @pytest.mark.parametrize("garbage", [b"\n", b"not json\n", b"[]\n", b"{}\n", b"x" * 100_000, b'{"verb": "count"}\n'])
