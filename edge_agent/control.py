@@ -129,7 +129,7 @@ def ask(path: Path, verb: str, *, timeout_s: float = ANSWER_TIMEOUT_S, **argumen
         try:
             yield from _ask(connection, path, verb, arguments)
         except TimeoutError as error:
-            text = f"the agent at {path} has not answered for {timeout_s:g} s: is it stopped, or the machine overloaded?"
+            text = f"the agent at {path} did not answer for {timeout_s:g} s; is it stopped, or the machine overloaded?"
             raise ControlError(text) from error
         except ConnectionError as error:
             raise ControlError(_STOPPED) from error
