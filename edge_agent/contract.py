@@ -199,8 +199,10 @@ class Secret(Settings):
             return self.path().read_text(encoding="utf-8").rstrip("\r\n")
         except OSError as error:
             raise ConfigError(f"the secret in {self.path()} cannot be read: {error.strerror}") from error
-        except ValueError as error:  # bytes that are no text, or a NUL in the path
+        except UnicodeDecodeError as error:
             raise ConfigError(f"the secret in {self.path()} is not text in UTF-8") from error
+        except ValueError as error:  # a NUL
+            raise ConfigError(f"expected a path of a secret's file, not {str(self.path())!r}") from error
 
     def path(self) -> Path:
         """The file of a secret that is a file or a credential.
