@@ -124,19 +124,38 @@ class Site:
         stack.callback(self.server.close)
         self.broker = stack.enter_context(Mosquitto(folder))
         self._received = folder / "received"
-        command = ["mosquitto_sub", "-p", str(self.broker.port), "-V", "5", "-q", "1", "-t", "edge/v1/#", "-F", "%p"]
-        with self._received.open("wb") as file:
-            subscriber = subprocess.Popen(command, stdout=file)
-        stack.callback(subscriber.wait)
-        stack.callback(subscriber.kill)
+        self._subscribers = 0
+        self._subscriber: subprocess.Popen[bytes] | None = None
+        stack.callback(self._unsubscribe)
+        self.subscribe()
         (folder / "config").mkdir()
         (folder / "config" / "all.yaml").write_text(CONFIG.format(broker=self.broker.port, server=self.server.port))
         self.agent = Agent(folder)
         stack.callback(self.agent.close)
 
+    def subscribe(self) -> None:
+        """Start mosquitto_sub, and wait until it receives: one that reconnects by itself takes its time."""
+        self._unsubscribe()
+        self._subscribers += 1
+        probe = f"edge/v1/probe/{self._subscribers}"
+        port = ["-p", str(self.broker.port), "-V", "5", "-q", "1"]
+        with self._received.open("ab") as file:
+            self._subscriber = subprocess.Popen(["mosquitto_sub", *port, "-t", "edge/v1/#", "-F", "%p"], stdout=file)
+
+        def heard() -> bool:
+            subprocess.run(["mosquitto_pub", *port, "-t", probe, "-m", f'{{"probe": {self._subscribers}}}'], check=True)
+            return f'"probe": {self._subscribers}' in self._received.read_text()
+
+        until(heard, 10, "a subscriber that receives")
+
+    def _unsubscribe(self) -> None:
+        if self._subscriber is not None:
+            self._subscriber.kill()
+            self._subscriber.wait()
+
     def events(self) -> list[tuple[bytes, dict[str, Any]]]:
         lines = self._received.read_bytes().splitlines(keepends=True)
-        return [(line, json.loads(line)) for line in lines if line.endswith(b"\n")]
+        return [(line, json.loads(line)) for line in lines if line.endswith(b"\n") and b'"specversion"' in line]
 
     def production(self) -> dict[str, dict[str, Any]]:
         """The truth of every window, by key."""
@@ -206,6 +225,7 @@ def test_records_that_the_broker_has_not_accepted_come_after_a_restart_with_the_
     site.agent.end(signal.SIGKILL)
     assert [item["event"] for item in records("--waiting")[: len(waiting)]] == [item["event"] for item in waiting]
     site.broker.start()
+    site.subscribe()
     site.agent.start()
     wanted = {item["event"]["id"]: item["event"] for item in waiting}
     until(lambda: wanted.keys() <= {event["id"] for _, event in site.events()}, 25, "the records at the subscriber")
