@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import stat
 import threading
@@ -72,6 +73,13 @@ async def test_socket_left_by_a_killed_agent_is_replaced(tmp_path: Path) -> None
     assert control.find("gw1", tmp_path) is None
     async with control.serving(path, VERBS):
         assert await asyncio.to_thread(control.find, "gw1", tmp_path) == path
+
+
+async def test_connection_that_comes_as_the_agent_ends_is_closed(tmp_path: Path) -> None:
+    for _ in range(10):
+        async with control.serving(tmp_path / "agent.sock", VERBS):
+            assert await asyncio.to_thread(control.find, "gw1", tmp_path)
+        gc.collect()  # what leaks warns here, and a warning is a failure
 
 
 def test_agent_that_stands_still_is_said_so(tmp_path: Path) -> None:
