@@ -17,16 +17,20 @@ Row = tuple[int, int, Any, int, str | None, int | None, int]
 Step = tuple[int, Value, int, str | None]
 """What a step function is made of: time, value, quality, cause."""
 
-_ROWS_PER_INSERT = 50
+_ROWS_PER_INSERT = 100
 _ARRIVAL_NS = 10 * NS_PER_S
 _STEP = "SELECT time, value, quality, cause FROM reading WHERE machine = 1 AND tag = ? AND "
 
 
+_COLUMNS = ("tag", "time", "value", "quality", "cause", "received", "machine")
+_EMPTY = {3: "0", 4: "NULL", 5: "NULL", 6: "0"}
+"""What an insert says of a column that is empty in all of its rows."""
+
+
 @cache
-def _insert_sql(rows: int, with_cause: bool, with_received: bool) -> str:
-    columns = ["tag", "time", "value", "quality", "machine"] + ["cause"] * with_cause + ["received"] * with_received
-    one = f"({', '.join('?' * len(columns))})"
-    return f"INSERT INTO reading ({', '.join(columns)}) VALUES {', '.join([one] * rows)}"  # noqa: S608 - names are ours
+def _insert_sql(rows: int, empty: tuple[int, ...]) -> str:
+    one = ", ".join(_EMPTY[place] if place in empty else "?" for place in range(len(_COLUMNS)))
+    return f"INSERT INTO reading ({', '.join(_COLUMNS)}) VALUES " + ", ".join([f"({one})"] * rows)  # noqa: S608 - names are ours
 
 
 class StoredReading(NamedTuple):
@@ -73,20 +77,21 @@ class Readings:
             db.execute("INSERT OR IGNORE INTO arrival SELECT ?, max(id) FROM reading", (now,))
 
     def _insert(self, rows: Sequence[Row]) -> None:
-        """Insert a few rows with one statement, which costs a third of a statement for each.
+        """Insert some rows with one statement, which costs a quarter of a statement for each.
 
-        Columns without a value are left out, because sqlite3 spends more on binding None than on all the numbers.
+        Columns that are empty in all of them are not bound: sqlite3 spends more on a None than on all the numbers.
         """
-        tag, time, cell, quality, cause, received, machine = zip(*rows, strict=True)
-        columns = [tag, time, cell, quality, machine]
-        columns += [cause] if (with_cause := any(cause)) else []
-        columns += [received] if (with_received := any(received)) else []
-        sql = _insert_sql(len(rows), with_cause, with_received)
+        cells = [*chain.from_iterable(rows)]
+        empty: tuple[int, ...] = ()
+        for place in reversed(_EMPTY):
+            width = len(_COLUMNS) - len(empty)
+            if not any(cells[place::width]):
+                del cells[place::width]
+                empty += (place,)
         try:
-            self._connection.execute(sql, [*chain.from_iterable(zip(*columns, strict=True))])
+            self._connection.execute(_insert_sql(len(rows), empty), cells)
         except OverflowError:  # an integer of 64 bits without sign: rare, so it is looked for only now
-            columns[2] = tuple(map(pack, cell))
-            self._connection.execute(sql, [*chain.from_iterable(zip(*columns, strict=True))])
+            self._insert([(*row[:2], pack(row[2]), *row[3:]) for row in rows])
 
     def mark_down(self, alive: int, cause: str) -> None:
         """Say that nothing is known of any tag after `alive`, the agent's last sign of life."""
