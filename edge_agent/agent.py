@@ -23,7 +23,7 @@ from edge_agent.listing import Page, readings_page, records_page
 from edge_agent.machines import tags_of
 from edge_agent.outbox import StoreOutbox
 from edge_agent.poller import Link
-from edge_agent.store import Store, StoreThread
+from edge_agent.store import Store, StoreDamaged, StoreError, StoreThread
 from edge_agent.summarizer import Summarizer
 from edge_agent.uplink import Uplink
 
@@ -72,9 +72,18 @@ class Agent:
     async def run(self) -> None:
         """Read, store, summarize and forward until `stop`, SIGTERM or SIGINT.
 
+        A store that turns out to be damaged is put aside, and everything begins anew with an empty one.
+
         Raises:
             StoreError: the data folder cannot be used, or another agent uses it.
+            StoreDamaged: for the second time.
         """
+        try:
+            await self._run_with_a_store()
+        except StoreDamaged:
+            await self._run_with_a_store()
+
+    async def _run_with_a_store(self) -> None:
         store = await asyncio.to_thread(Store, self._folder)
         self._thread = StoreThread(store, self._clock, self.configuration.buffer.commit)
         try:
@@ -201,7 +210,9 @@ class Agent:
     async def _prune(self) -> None:
         """Delete what is older than the configuration keeps, a little at a time."""
         while True:
-            more = await self._thread.call(self._prune_some)
+            more = False
+            with suppress(StoreError):  # the store's thread says it; the disk may have room again in a minute
+                more = await self._thread.call(self._prune_some)
             await self._clock.sleep_until(self._clock.monotonic() + (PRUNE_AGAIN_NS if more else PRUNE_NS))
 
     def _prune_some(self) -> bool:
@@ -269,7 +280,8 @@ class Agent:
 
     async def _pages(self, page: Page, arguments: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
         after: int | None = 0
-        await self._thread.flush()
+        with suppress(StoreError):  # what is stored can be listed all the same
+            await self._thread.flush()
         while after is not None:
             items, after = await self._thread.call(page, self._thread.store, arguments, after)
             for item in items:

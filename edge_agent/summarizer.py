@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -127,7 +128,8 @@ class Summarizer:
             self.last_tick = self._clock.monotonic()
             await self.close_due()
             for line in self._lines:
-                await self._tell_state(line)
+                with suppress(StoreError):  # without a number; the next turn tries again
+                    await self._tell_state(line)
             await self._clock.sleep_until(self.last_tick + TICK_NS)
 
     async def close_due(self) -> None:
@@ -143,6 +145,9 @@ class Summarizer:
         for line in due:
             try:
                 issued += await self._close(line, self._thread.committed)
+            except StoreError as error:
+                log.warning("%s: windows wait for the disk: %s", line.of.machine.name, error)
+                line.next_due = self._clock.now() + RETRY_NS
             except Exception:  # one machine's windows must not stop the others
                 log.exception("%s: windows could not be computed; trying again in a minute", line.of.machine.name)
                 line.next_due = self._clock.now() + RETRY_NS
@@ -345,10 +350,10 @@ class Summarizer:
             return
         rows = {tag: await self._thread.call(self._thread.store.readings.steps, tag, now - HOUR_NS, now)}
         present = production.present(line.of.machine, self._calendar, rows, now)
-        line.state, line.state_reading, line.state_told = present, reading, now
         data = record.state_data(line.of.machine, present, self._calendar.shift_at(now))
         issued = await self._thread.call(self._thread.store.take_number)
         payload = self._frozen("state", line.of.machine.subject, data, issued)
+        line.state, line.state_reading, line.state_told = present, reading, now
         topic = record.state_topic(self._publisher.prefix, line.of.machine.subject)
         self._uplink.publish_latest(topic, payload, STATE_EXPIRY_S)
 

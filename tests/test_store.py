@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_agent.contract import Quality, Value
-from edge_agent.store import Draft, Issued, Row, Store, StoreError, StoreThread
+from edge_agent.store import Draft, Issued, Row, Store, StoreDamaged, StoreError, StoreThread
 from edge_agent.store.values import pack, unpack
 
 GOOD, BAD = int(Quality.GOOD), int(Quality.BAD)
@@ -211,6 +212,51 @@ def test_store_that_is_no_database_is_kept_aside_and_an_empty_one_begins(tmp_pat
         assert store.damaged is not None
         assert store.damaged.read_bytes() == content
         issue(store, draft())
+
+
+def damage(path: Path) -> None:
+    """Overwrite everything but the first page, so that the file still opens as a database."""
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\x5a" * (path.stat().st_size - 4096))
+
+
+def test_store_damaged_inside_is_told_to_a_reader_and_left_alone(tmp_path: Path) -> None:
+    with Store(tmp_path) as store:
+        store.begin(START)
+    damage(store.path)
+    with pytest.raises(StoreError, match="sets it aside"), Store(tmp_path, create=False) as store:
+        store.readings.page()
+    assert store.path.exists()
+
+
+async def test_store_damaged_inside_ends_the_commits_and_is_put_aside(tmp_path: Path) -> None:
+    with Store(tmp_path) as store:
+        store.begin(START)
+    damage(store.path)
+    clock = FakeClock()
+    store = Store(tmp_path)
+    thread = StoreThread(store, clock, S // 2)
+    run = asyncio.create_task(thread.run())
+    with pytest.raises(StoreDamaged):
+        await thread.call(store.begin, START + S)
+    await clock.advance(1)
+    with pytest.raises(StoreDamaged):
+        await run
+    await thread.close()
+    assert (tmp_path / "edge-agent.db.damaged-1").exists()
+    with Store(tmp_path) as empty:
+        assert empty.begin(START + S).epoch == 2
+
+
+async def test_thread_without_a_place_on_the_disk_says_so_by_name(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    thread = StoreThread(store, FakeClock(), S // 2)
+    (tmp_path / "identity.new").mkdir()  # as good as a full disk, for root, too
+    with pytest.raises(StoreError, match="directory"):
+        await thread.call(store.begin, START)
+    (tmp_path / "identity.new").rmdir()
+    await thread.close()
 
 
 def test_store_of_another_program_is_refused_and_left_alone(tmp_path: Path) -> None:

@@ -209,6 +209,22 @@ def test_agent_killed_in_the_middle_of_a_window_loses_no_part_and_doubles_none(s
 
 
 @needs_mosquitto
+def test_agent_whose_database_is_damaged_inside_goes_on_with_an_empty_one_in_a_new_epoch(site: Site) -> None:
+    site.agent.start()
+    until(site.agent.has_read)
+    assert site.agent.end(signal.SIGTERM) == 0
+    with (site.agent.folder / "data" / "edge-agent.db").open("r+b") as database:
+        database.seek(4096)  # past the header: it opens, and fails at the first table
+        database.write(b"\x5a" * 40_000)
+    site.agent.start()
+    until(site.agent.has_read)
+    assert (site.agent.folder / "data" / "edge-agent.db.damaged-1").exists()
+    assert site.agent.end(signal.SIGTERM) == 0
+    until(lambda: site.events()[-1][1]["data"].get("status") == "offline")
+    assert site.events()[-1][1]["epoch"] > site.events()[0][1]["epoch"]
+
+
+@needs_mosquitto
 def test_records_that_the_broker_has_not_accepted_come_after_a_restart_with_the_same_bytes(site: Site) -> None:
     site.agent.start()
     until(site.agent.has_read)

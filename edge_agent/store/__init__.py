@@ -5,7 +5,7 @@
 
 from sqlite3 import sqlite_version as SQLITE_VERSION
 
-from edge_agent.store.database import Store, StoreError
+from edge_agent.store.database import Store, StoreDamaged, StoreError
 from edge_agent.store.readings import Row, StoredReading
 from edge_agent.store.records import Draft, Issued, StoredRecord
 from edge_agent.store.thread import StoreThread
@@ -16,6 +16,7 @@ __all__ = [
     "Issued",
     "Row",
     "Store",
+    "StoreDamaged",
     "StoreError",
     "StoreThread",
     "StoredReading",

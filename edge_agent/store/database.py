@@ -40,6 +40,10 @@ class StoreError(EdgeAgentError):
     """The store cannot be opened; the message names the file and the cure."""
 
 
+class StoreDamaged(StoreError):
+    """SQLite found that the file is no sound database; closing the store puts it aside."""
+
+
 class StoreInUse(StoreError):
     """Another process holds the data folder's lock."""
 
@@ -66,6 +70,7 @@ class Store:
         self.path = folder / DATABASE
         self.identity: Identity | None = None
         self.damaged: Path | None = None
+        self._is_damaged = False
         if not create and not self.path.exists():
             raise StoreError(f"no store in {folder}: no agent has run with this data folder (agent.data) yet")
         try:
@@ -186,16 +191,29 @@ class Store:
         size = sum(path.stat().st_size for path in self.folder.glob(DATABASE + "*"))
         return {"bytes": size, "readings": self.readings.count(), **self.records.figures()}
 
+    def translated(self, error: sqlite3.Error | OSError) -> StoreError:
+        """What an error of SQLite or the disk means for the agent; damage is remembered until `close`."""
+        if isinstance(error, sqlite3.DatabaseError) and _is_damage(error):
+            self._is_damaged = True
+            return StoreDamaged(f"{self.path}: {error}")
+        return StoreError(f"{self.path}: {error}")
+
     def close(self) -> None:
-        """Close the database and let go of the lock; idempotent."""
-        self._connection.close()
+        """Close the database, put it aside when it was found damaged, and let go of the lock; idempotent."""
+        with suppress(sqlite3.DatabaseError):  # a damaged one may fail to close in good order
+            self._connection.close()
+        if self._is_damaged:
+            self._is_damaged = False
+            log.error("%s is damaged: kept as %s; an empty store will begin", self.path, _put_aside(self.path).name)
         self._lock.close()
 
     def __enter__(self) -> Store:
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         self.close()
+        if isinstance(error, sqlite3.Error):
+            raise StoreError(f"{self.path}: {error}; if it is damaged, `edge-agent run` sets it aside") from error
 
 
 class Transaction:

@@ -11,7 +11,7 @@ from typing import ParamSpec, TypeVar
 
 from edge_agent.clock import Clock
 from edge_agent.contract import NS_PER_S, Quality
-from edge_agent.store.database import Store, StoreError
+from edge_agent.store.database import Store, StoreDamaged, StoreError
 from edge_agent.store.readings import Row
 
 log = logging.getLogger(__name__)
@@ -39,6 +39,7 @@ class StoreThread:
         self.dropped = 0
         self.rows_written = 0
         self.failing: str | None = None
+        self._damage: StoreDamaged | None = None
         self._clock = clock
         self._commit_ns = commit_ns
         self._max_waiting = max_waiting
@@ -61,9 +62,20 @@ class StoreThread:
                 self._overflow[tag] = (tag, time, None, int(Quality.BAD), "overflow", received, machine)
 
     async def call(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """What `work` returns, run in the store's thread."""
+        """What `work` returns, run in the store's thread.
+
+        Raises:
+            StoreDamaged: the file is no sound database any more; `run` then ends with the same.
+            StoreError: the disk refuses.
+        """
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._executor, lambda: work(*args, **kwargs))
+        try:
+            return await loop.run_in_executor(self._executor, lambda: work(*args, **kwargs))
+        except (sqlite3.Error, OSError) as error:
+            translated = self.store.translated(error)
+            if isinstance(translated, StoreDamaged):
+                self._damage = translated
+            raise translated from error
 
     async def flush(self) -> None:
         """Commit every row that was appended before this call, and the sign of life.
@@ -78,12 +90,12 @@ class StoreThread:
             self._overflow = {}
             try:
                 await self.call(self.store.append, rows, now)
-            except sqlite3.Error as error:
+            except StoreError as error:
                 self._waiting = rows + self._waiting
                 if self.failing is None:
                     log.error("readings cannot be stored: %s; kept in memory (at most %d)", error, self._max_waiting)
                 self.failing = str(error)
-                raise StoreError(f"readings cannot be stored: {error}") from error
+                raise
             if self.failing is not None:
                 log.info("readings are stored again")
                 self.failing = None
@@ -91,11 +103,17 @@ class StoreThread:
             self._last_commit = self._clock.monotonic()
 
     async def run(self) -> None:
-        """The group commit: every `commit` while there are rows, and a sign of life each second."""
+        """The group commit: every `commit` while there are rows, and a sign of life each second.
+
+        Raises:
+            StoreDamaged: somebody's call found the database damaged: nothing can be relied on, begin anew.
+        """
         due = self._clock.monotonic()
         while True:
             due = max(due + self._commit_ns, self._clock.monotonic())
             await self._clock.sleep_until(due)
+            if self._damage is not None:
+                raise self._damage
             quiet = self._clock.monotonic() - self._last_commit
             if self._waiting or self._overflow or quiet >= SIGN_OF_LIFE_NS - self._commit_ns // 2:
                 try:
