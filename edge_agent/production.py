@@ -112,14 +112,6 @@ def lookback_ns(machine: Machine) -> int:
     return max(machine.definition.short_stop_ns, *holds, 0)
 
 
-def lookahead_ns(machine: Machine) -> int:
-    """How far after a window's end the rows must reach before nothing later can change it, in ns.
-
-    A closed window is computed alike with `known_until_ns` at its end plus this, and with any later one.
-    """
-    return machine.definition.short_stop_ns
-
-
 class Present(NamedTuple):
     """A machine's state now: since when (no earlier than the rows reach), and why it is unknown."""
 

@@ -20,7 +20,6 @@ from edge_agent.production import (
     Tally,
     WindowData,
     compute,
-    lookahead_ns,
     lookback_ns,
     present,
     unsettled_since_ns,
@@ -295,7 +294,7 @@ def test_window_from_the_rows_that_it_asks_for_equals_the_window_from_all(
         before = max((place for place, row in enumerate(status) if row[0] <= reach), default=0)
         earlier = [place for place, row in enumerate(count) if row[0] < at(start) and row[2] < 2]
         since = earlier[-COUNTER_LOOKBACK_READINGS] if len(earlier) >= COUNTER_LOOKBACK_READINGS else 0
-        known = min(600, end + lookahead_ns(held) // S)
+        known = min(600, end + held.definition.short_stop_ns // S)
         ahead = [[row for row in own if row[0] < at(known)] for own in (status[before:], count[since:])]
         assert window(rows(*ahead), start, end, held, known=known) == window(everything, start, end, held)
 

@@ -57,9 +57,9 @@ class Wire:
 
     __slots__ = ("data", "depth", "pos")
 
-    def __init__(self, data: bytes, pos: int = 0) -> None:
+    def __init__(self, data: bytes) -> None:
         self.data = data
-        self.pos = pos
+        self.pos = 0
         self.depth = 0
 
     def _take(self, one: struct.Struct) -> int:

@@ -131,10 +131,6 @@ class Report:
         """Whether an error was found in this scope."""
         return any(fault.scope == scope and fault.severity == "error" for fault in self.faults)
 
-    def errors(self, scope: str) -> tuple[Fault, ...]:
-        """The errors of a scope, in order of their places."""
-        return tuple(fault for fault in self.result() if fault.scope == scope and fault.severity == "error")
-
     def result(self) -> tuple[Fault, ...]:
         """All faults, each once, without secrets, in order of their places."""
         once = {str(fault): fault for fault in map(self._scrubbed, self.faults)}

@@ -130,14 +130,6 @@ class Records:
         )
         return [StoredRecord(*row) for row in found]
 
-    def newest(self, limit: int) -> list[StoredRecord]:
-        """The newest records, newest first."""
-        found = self._connection.execute(
-            f"SELECT {_COLUMNS} FROM record ORDER BY position DESC LIMIT ?",  # noqa: S608 - names are ours
-            (limit,),
-        )
-        return [StoredRecord(*row) for row in found]
-
     def progress(self, machine: str, window: str) -> Progress | None:
         """How far this machine's windows of this size are closed; None before the first."""
         row = self._connection.execute(

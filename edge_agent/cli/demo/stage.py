@@ -30,7 +30,6 @@ EXAMPLE = {
     "broker": "mqtt://localhost:1883",
 }
 """Where the example configuration looks for things, and the demo puts its own."""
-AGENT = "press-hall-gw1"
 _AMQTT = (
     "import asyncio, logging, sys; from amqtt.broker import Broker; logging.disable(logging.CRITICAL)\n"
     "async def main():\n"
