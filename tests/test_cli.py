@@ -184,6 +184,15 @@ def test_run_with_an_unreadable_configuration_exits_78(folder: Folder) -> None:
     assert "all.yaml:" in run.stderr
 
 
+@pytest.mark.parametrize("section", ["buffer: {refresh: 60}", "calendar: {production_day_starts: 6}", "spare: {}"])
+def test_run_with_a_fault_outside_of_devices_and_machines_exits_78(folder: Folder, section: str) -> None:
+    folder.write(section + "\n", "b.yaml")
+    run = folder.verb("run", str(folder.config))
+    assert run.returncode == 78
+    assert "b.yaml:1:" in run.stderr
+    assert not folder.data.exists()
+
+
 def test_run_disables_what_is_wrong_and_runs_the_rest(folder: Folder) -> None:
     folder.write(
         "devices:\n  bad-plc: {driver: modbus, url: tcp://127.0.0.1, tags: {a: {address: 'holding:99999'}}}\n", "b.yaml"

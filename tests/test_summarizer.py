@@ -246,10 +246,13 @@ async def test_long_absence_is_caught_up_in_bounded_steps(bench: Bench) -> None:
     bench.put("plc.count", 20, None, "device_offline")
     bench.put("plc.status", 20, None, "device_offline")
     run_machine(bench, 40 * 3_600, 40 * 3_600 + 30)
+    at_first = await bench.close_at(40 * 3_600 + 30)
+    assert len([data for data in at_first if data["window"] == "1h"]) == 6, "six hours at once, not forty"
     for _ in range(10):
         await bench.close_at(40 * 3_600 + 30)
     gaps = [data for data in bench.records() if "what" in data]
     assert sum(gap["count"] for gap in gaps if gap["window"] == "10s") == 40 * 360 - 2
+    assert max(parse(gap["end"]) - parse(gap["start"]) for gap in gaps) == 3_600 * S, "a gap is said each hour"
     assert len([data for data in bench.records() if data.get("window") == "1h" and "time_s" in data]) == 40
     assert bench.produced("10s") == 40 * 3_600 + 19
 
@@ -269,14 +272,15 @@ async def test_state_of_a_machine_is_published_when_it_changes_and_each_minute(b
     bench.put("plc.status", 0, 1)
     await bench.thread.flush()
     (line,) = bench.summarizer._lines
-    for second, status in ((1, 1), (2, 3), (3, 3), (64, 3)):
-        if status != 1:
-            bench.put("plc.status", second - 0.5, status)
+    for second in (1, 2, 3, 64):
+        if second == 2:
+            bench.put("plc.status", 1.5, 3)
         await bench.clock.advance(second - (bench.clock.now() - NOON) / S)
         await bench.thread.flush()
         await bench.summarizer._tell_state(line)
     told = [(event["data"]["state"], event["data"]["since"], expiry) for _, event, expiry in bench.told.latest]
     assert [state for state, *_ in told][:2] == ["producing", "down"]
+    assert len(told) == 3, "once a change, and once more after a minute without one"
     assert {expiry for *_, expiry in told} == {180}
     assert told[1][1] == "2026-11-23T12:00:01.500Z"
     assert told[-1][1] == "2026-11-23T12:00:01.500Z"

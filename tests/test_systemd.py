@@ -1,10 +1,13 @@
-"""The unit and its companions, judged by systemd's own tools."""
+"""The unit and its companions, judged by systemd's own tools; and what the agent tells the service manager."""
 
 from __future__ import annotations
 
 import configparser
+import os
 import shutil
+import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -89,3 +92,26 @@ def test_modules_cover_the_usual_adapters() -> None:
     lines = (_FOLDER / "modules-load.conf").read_text(encoding="utf-8").splitlines()
     modules = {line for line in lines if line and not line.startswith("#")}
     assert modules == {"cdc_acm", "ch341", "cp210x", "ftdi_sio", "pl2303"}
+
+
+def test_agent_tells_the_service_manager_ready_alive_and_stopping(tmp_path: Path) -> None:
+    (tmp_path / "agent.yaml").write_text(
+        "agent: {name: gw1, enterprise: acme, site: lyon, data: data}\nmqtt: {url: 'mqtt://127.0.0.1:1'}\n"
+    )
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(15)
+        told = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "400000"}
+        command = [sys.executable, "-m", "edge_agent", "run", str(tmp_path)]
+        agent = subprocess.Popen(command, env=os.environ | told, cwd=tmp_path, stderr=subprocess.DEVNULL)
+        try:
+            assert manager.recv(1_000).decode().splitlines() == ["READY=1", "STATUS=0 links, 0 machines"]
+            assert [manager.recv(1_000) for _ in range(2)] == [b"WATCHDOG=1"] * 2
+            agent.terminate()
+            while (line := manager.recv(1_000)) == b"WATCHDOG=1":
+                pass
+            assert (line, manager.recv(1_000)) == (b"STOPPING=1", b"STATUS=stopped")
+            assert agent.wait(15) == 0
+        finally:
+            agent.kill()
+            agent.wait()

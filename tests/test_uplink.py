@@ -164,6 +164,9 @@ async def test_uplink_killed_leaves_its_will(broker: Mosquitto) -> None:
             agent.wait(10)
         will = await asyncio.to_thread(subscriber.next)
     assert will.payload == b"offline"
+    with Subscriber(broker.port, STATUS) as later:
+        kept = await asyncio.to_thread(later.next)
+    assert (kept.payload, kept.retain) == (b"offline", True)
 
 
 @needs_mosquitto
