@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edge_agent import __version__, control, record, registry, systemd
-from edge_agent.clock import Clock, SystemClock
+from edge_agent.clock import EARLIEST_NS, Clock, SystemClock
 from edge_agent.config import Configuration
 from edge_agent.config.models import AgentSettings
-from edge_agent.contract import ConfigError, Device, Driver, Tag
+from edge_agent.contract import NS_PER_S, ConfigError, Device, Driver, Tag
 from edge_agent.intake import Intake, TagState
 from edge_agent.listing import Page, readings_page, records_page
 from edge_agent.machines import tags_of
@@ -25,6 +25,7 @@ from edge_agent.outbox import StoreOutbox
 from edge_agent.poller import Link
 from edge_agent.store import Store, StoreDamaged, StoreError, StoreThread
 from edge_agent.summarizer import Summarizer
+from edge_agent.timestamps import rfc3339_ms
 from edge_agent.uplink import Uplink
 
 log = logging.getLogger(__name__)
@@ -70,7 +71,7 @@ class Agent:
         self._stop.set()
 
     async def run(self) -> None:
-        """Read, store, summarize and forward until `stop`, SIGTERM or SIGINT.
+        """Read, store, summarize and forward until `stop`, SIGTERM or SIGINT; nothing before the clock is set.
 
         A store that turns out to be damaged is put aside, and everything begins anew with an empty one.
 
@@ -78,10 +79,31 @@ class Agent:
             StoreError: the data folder cannot be used, or another agent uses it.
             StoreDamaged: for the second time.
         """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            with suppress(ValueError):  # not in the main thread: a test stops the agent itself
+                loop.add_signal_handler(number, self.stop)
+        await self._await_the_time()
+        if self._stop.is_set():
+            return
         try:
             await self._run_with_a_store()
         except StoreDamaged:
             await self._run_with_a_store()
+
+    async def _await_the_time(self) -> None:
+        """Wait while the clock is plainly not set, as without a battery before the first answer of a time server.
+
+        Readings of 1970 would belong to no shift, and the way from there to today would be a hundred million windows.
+        """
+        if self._clock.now() >= EARLIEST_NS:
+            return
+        log.error("the clock is not set (%s): nothing is read until it is", rfc3339_ms(self._clock.now()))
+        systemd.notify("READY=1", "STATUS=waiting for the clock to be set")
+        while self._clock.now() < EARLIEST_NS and not self._stop.is_set():
+            systemd.notify("WATCHDOG=1")
+            await self._clock.sleep_until(self._clock.monotonic() + NS_PER_S)
+        self._started = self._clock.now()
 
     async def _run_with_a_store(self) -> None:
         store = await asyncio.to_thread(Store, self._folder)
@@ -113,10 +135,6 @@ class Agent:
         self._links = self._make_links()
         self._uplink = await self._make_uplink()
         self._summarizer = Summarizer(self.configuration, self._thread, self._uplink, self._publisher, self._clock)
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            with suppress(ValueError):  # not in the main thread: a test stops the agent itself
-                loop.add_signal_handler(number, self.stop)
         async with AsyncExitStack() as stack:
             socket = control.own_socket(self._settings.name, self._folder)
             await stack.enter_async_context(control.serving(socket, self._verbs()))

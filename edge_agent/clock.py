@@ -8,6 +8,9 @@ import time
 from pathlib import Path
 from typing import Literal, Protocol
 
+EARLIEST_NS = 1_767_225_600 * 1_000_000_000
+"""2026-01-01: a clock that says less is not set, since this program is younger."""
+
 Trust = Literal["synchronized", "unsynchronized", "stepped"]
 
 _TIMESYNC_MARK = Path("/run/systemd/timesync/synchronized")
