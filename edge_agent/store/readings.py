@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Collection, Iterable, Sequence
 from functools import cache
-from itertools import chain
 from typing import Any, NamedTuple
 
 from edge_agent.contract import NS_PER_S, Quality, Value
@@ -81,7 +80,9 @@ class Readings:
 
         Columns that are empty in all of them are not bound: sqlite3 spends more on a None than on all the numbers.
         """
-        cells = [*chain.from_iterable(rows)]
+        cells: list[Any] = []
+        for row in rows:
+            cells += row
         empty: tuple[int, ...] = ()
         for place in reversed(_EMPTY):
             width = len(_COLUMNS) - len(empty)
