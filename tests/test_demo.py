@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 from brokers import needs_mosquitto
 
 COMMAND = [sys.executable, "-m", "edge_agent", "demo"]
@@ -43,7 +44,8 @@ def test_demo_ends_by_itself_and_every_machines_parts_agree(tmp_path: Path) -> N
     assert left_behind(tmp_path) == []
 
 
-def test_demo_with_amqtt_says_so_and_ends_on_ctrl_c(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_demo_with_amqtt_says_so_and_ends_on_a_signal(tmp_path: Path, number: signal.Signals) -> None:
     with subprocess.Popen(
         [*COMMAND, "--broker", "amqtt"],
         env=environment(tmp_path),
@@ -57,7 +59,7 @@ def test_demo_with_amqtt_says_so_and_ends_on_ctrl_c(tmp_path: Path) -> None:
             if "make parts" in line:
                 break
         time.sleep(1.0)
-        demo.send_signal(signal.SIGINT)
+        demo.send_signal(number)
         said, errors = demo.communicate(timeout=40)
     assert demo.returncode == 0, errors
     assert said.endswith("everything is stopped\n")

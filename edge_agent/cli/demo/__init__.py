@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -47,6 +48,8 @@ def demo(
         until = None if duration is None else time.monotonic() + parse_duration(duration) / 1e9
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
+    for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C does, so that a closed terminal leaves nothing behind
+        signal.signal(number, signal.default_int_handler)
     books = Books()
     agreed = True
     make_view = JsonView if json_lines else LiveView if sys.stdout.isatty() else PlainView
