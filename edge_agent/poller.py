@@ -21,11 +21,13 @@ from edge_agent.store import Row
 
 log = logging.getLogger(__name__)
 
-OFFLINE = "device_offline"
+OFFLINE, AGENT_DOWN = "device_offline", "agent_down"
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.2, 10.0
 BACKSTOP_S = 60.0
 """A driver bounds every call itself; one that does not loses its link after this."""
 CLOSE_S = 10.0
+OVERSLEPT_NS = 3 * NS_PER_S
+"""A task that wakes so much too late was stopped with its whole process, or starved: nobody looked in the meantime."""
 
 
 @dataclass
@@ -200,13 +202,21 @@ class Link:
         heapq.heapify(queue)
         while True:
             due, number, group, watched = queue[0]
+            wake_at = max(due, self._clock.monotonic())
             await self._clock.sleep_until(due)
+            if self._clock.monotonic() - wake_at > OVERSLEPT_NS:
+                self._overslept()
             if self._clock.monotonic() >= watched.retry_at:
                 await self._read(group, watched)
             missed = max(0, self._clock.monotonic() - due) // group.period_ns
             watched.figures.skipped += missed
             group.due = due + (missed + 1) * group.period_ns
             heapq.heapreplace(queue, (group.due, number, group, watched))
+
+    def _overslept(self) -> None:
+        for watched in self._watched:
+            if watched.figures.connected:
+                self._append(self._intake.lost(watched.polled, watched.last_seen, AGENT_DOWN))
 
     async def _read(self, group: Group, watched: Watched) -> None:
         began = self._clock.monotonic()

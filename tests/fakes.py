@@ -36,6 +36,10 @@ class FakeClock:
         """Set the wall clock, as an operator would; monotonic time does not notice."""
         self._now += ns
 
+    def stop_the_process(self, seconds: float) -> None:
+        """Let time pass while nobody runs, as under SIGSTOP; `advance` then wakes who should have woken long ago."""
+        self._pass(self._monotonic + round(seconds * S))
+
     async def sleep_until(self, when: int) -> None:
         if when <= self._monotonic:
             await asyncio.sleep(0)

@@ -62,6 +62,18 @@ async def test_link_polls_at_fixed_times_without_drift() -> None:
     assert bench.link.figures[0].skipped == 0
 
 
+async def test_link_of_a_process_that_was_stopped_says_that_nobody_looked() -> None:
+    plc = device()
+    bench = Bench(ScriptedDriver([plc]), [plc])
+    async with bench.running():
+        await bench.clock.advance(2.5)
+        bench.clock.stop_the_process(30)
+        await bench.clock.advance(1)
+    times, values, causes = zip(*bench.of("plc.a"), strict=True)
+    assert times == pytest.approx((0, 2, 32.5))
+    assert (values, causes) == ((1, None, 1), (None, "agent_down", None))
+
+
 async def test_link_skips_and_counts_polls_that_overran_and_never_bunches() -> None:
     plc = device()
     driver = ScriptedDriver([plc])
