@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from fakes import START, FakeClock, S
+from fakes import START, FakeClock, S, settle
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -318,6 +320,26 @@ async def test_thread_commits_in_groups_and_gives_a_sign_of_life_each_second(tmp
     await thread.flush()
     assert store.readings.newest("plc.a") == (START + 2, 2, GOOD, None)
     await thread.close()
+
+
+async def test_thread_stopped_while_a_commit_waits_for_its_turn_loses_no_reading(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.begin(START)
+    tag = store.register([("plc.a", True)])["plc.a"]
+    thread = StoreThread(store, FakeClock(), S // 2)
+    busy = threading.Event()
+    long_work = asyncio.create_task(thread.call(busy.wait))
+    thread.append([(tag, START, 1, GOOD, None, None, 1)])
+    commit = asyncio.create_task(thread.flush())
+    await settle()
+    commit.cancel()
+    with suppress(asyncio.CancelledError):
+        await commit
+    busy.set()
+    await long_work
+    await thread.close()
+    with Store(tmp_path) as store:
+        assert store.readings.newest("plc.a") == (START, 1, GOOD, None)
 
 
 async def test_thread_drops_and_marks_what_memory_cannot_hold(tmp_path: Path) -> None:

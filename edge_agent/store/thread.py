@@ -89,7 +89,8 @@ class StoreThread:
             self._waiting = [*self._overflow.values()]
             self._overflow = {}
             try:
-                await self.call(self.store.append, rows, now)
+                # The rows are on their way: whoever is cancelled here must not take them along.
+                await asyncio.shield(self.call(self.store.append, rows, now))
             except StoreError as error:
                 self._waiting = rows + self._waiting
                 if self.failing is None:
