@@ -31,7 +31,7 @@ PRAGMAS = (
     "synchronous = FULL",
     "mmap_size = 0",
     "journal_size_limit = 8000000",
-    "cache_size = -8000",
+    "cache_size = -4000",
     "temp_store = MEMORY",
 )
 
