@@ -15,18 +15,20 @@ WARM_UP_S = 3.0
 COST_BAR, MEMORY_BAR_MB = 1.4, 100.0
 
 
-def device_yaml(endpoint: str, items: int) -> str:
+def device_yaml(endpoint: str, items: int, interval_s: float) -> str:
     """One device with so many items."""
-    head = f'devices:\n  plant: {{driver: opcua, url: "{endpoint}", security: none, poll: 1 s, tags: {{\n'
+    poll = f"{interval_s * 1000:g} ms"
+    head = f'devices:\n  plant: {{driver: opcua, url: "{endpoint}", security: none, poll: {poll}, tags: {{\n'
     return head + "".join(f'    i{n}: {{address: "nsu=urn:test:first;s=Item{n}"}},\n' for n in range(items)) + "  }}\n"
 
 
-def run(folder: Path, seconds: float, items: int = ITEMS) -> list[Figure]:
+def run(folder: Path, seconds: float, items: int = ITEMS, interval_s: float = 1.0) -> list[Figure]:
     """CPU per reading, and memory. Agent and subscription run side by side against the same server."""
-    with python("tests/opcua_server.py", "--items", str(items), "--interval", "1") as server, broker(folder) as url:
+    server_command = ("tests/opcua_server.py", "--items", str(items), "--interval", str(interval_s))
+    with python(*server_command) as server, broker(folder) as url:
         endpoint = said(server, "endpoint")
-        directory = configure(folder, url, device=device_yaml(endpoint, items))
-        loop_command = ("-m", "bench.peers.opcua_loop", endpoint, str(items))
+        directory = configure(folder, url, device=device_yaml(endpoint, items, interval_s))
+        loop_command = ("-m", "bench.peers.opcua_loop", endpoint, str(items), str(interval_s * 1000))
         with running_agent(directory) as agent, python(*loop_command) as loop:
             agent.wait_until_connected(1)
             wait_for("the first readings", lambda: agent.moment().received >= 2 * items or None)

@@ -1,7 +1,7 @@
-"""The bare asyncua subscription: `python -m bench.peers.opcua_loop opc.tcp://127.0.0.1:4840 1000`.
+"""The bare asyncua subscription: `python -m bench.peers.opcua_loop opc.tcp://127.0.0.1:4840 1000 1000`.
 
-Subscribes through the library's own client, as its documentation shows, and counts. Each line on stdin is answered by
-`read N`, the notifications so far.
+Subscribes to so many items, published at that interval in ms, through the library's own client as its documentation
+shows, and counts. Each line on stdin is answered by `read N`, the notifications so far.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ class Handler:
 
 async def main() -> None:
     """Subscribe until stdin ends."""
-    endpoint, items = sys.argv[1], int(sys.argv[2])
+    endpoint, items, publishing_ms = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
     handler = Handler()
     async with Client(endpoint) as client:
         index = await client.get_namespace_index("urn:test:first")
         nodes = [client.get_node(f"ns={index};s=Item{n}") for n in range(items)]
-        subscription = await client.create_subscription(1_000, handler)
+        subscription = await client.create_subscription(publishing_ms, handler)
         await subscription.subscribe_data_change(nodes)
         commands = asyncio.StreamReader()
         await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), sys.stdin)
