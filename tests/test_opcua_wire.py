@@ -6,6 +6,7 @@ import math
 import struct
 import uuid
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +15,9 @@ from asyncua.ua.ua_binary import struct_to_binary, variant_to_binary
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_agent.contract import Quality, Reading, Tag, TagSettings
+from edge_agent.contract import NotConnected, Quality, Reading, Tag, TagSettings
+from edge_agent_opcua.session import Notification
+from edge_agent_opcua.subscription import Subscription
 from edge_agent_opcua.values import data_change, readings_of, rfc3339, status_name, time_ns
 from edge_agent_opcua.wire import NUMBERS, TYPE_NAMES, DataValue, DecodeError, Unsupported, Wire
 
@@ -206,3 +209,13 @@ def test_data_change_of_any_bytes_decodes_or_is_refused(noise: bytes) -> None:
             continue
         assert all(reading.tag in TAGS for reading in readings)
         assert all((reading.value is None) == (reading.quality is Quality.BAD) for reading in readings)
+
+
+async def test_subscription_notices_a_notification_that_was_lost() -> None:
+    created = SimpleNamespace(SubscriptionId=7, RevisedPublishingInterval=500.0, RevisedMaxKeepAliveCount=10)
+    subscription = Subscription(created, TAGS, ())
+    change = [(811, notification(item(0, GOOD_DOUBLE)))]
+    for sequence, bodies, count in ((2**32 - 2, change, 1), (2**32 - 1, [], 0), (2**32 - 1, change, 1), (1, change, 1)):
+        assert len(subscription.readings(Notification(7, sequence, bodies))) == count
+    with pytest.raises(NotConnected, match="notification 2 of the subscription was lost; 3 came"):
+        subscription.readings(Notification(7, 3, change))
