@@ -97,6 +97,17 @@ def test_integer_of_64_bits_without_sign_is_stored_exactly(store: Store) -> None
     assert store.readings.steps("plc.count", START, START + S)[0][1] == 2**64 - 1
 
 
+def test_integer_of_64_bits_without_sign_leaves_the_cells_beside_it_as_they_are(store: Store) -> None:
+    ids = store.register([("plc.count", True), ("plc.on", True), ("plc.raw", True)])
+    values: list[Value] = [2**64 - 1, True, b"raw"]
+    rows: list[Row] = [
+        (number, START, value if type(value) is int else pack(value), GOOD, None, None, 1)
+        for number, value in zip(ids.values(), values, strict=True)
+    ]
+    store.append(rows, START)
+    assert [store.readings.steps(name, START, START + S)[0][1] for name in ids] == values
+
+
 def test_tag_that_a_machine_draws_on_later_brings_its_earlier_readings(store: Store) -> None:
     tag = store.register([("plc.count", False)])["plc.count"]
     store.append([(tag, START, 7, GOOD, None, None, 0)], START)

@@ -92,7 +92,7 @@ class Readings:
         try:
             self._connection.execute(_insert_sql(len(rows), empty), cells)
         except OverflowError:  # an integer of 64 bits without sign: rare, so it is looked for only now
-            self._insert([(*row[:2], pack(row[2]), *row[3:]) for row in rows])
+            self._insert([(*row[:2], pack(row[2]) if type(row[2]) is int else row[2], *row[3:]) for row in rows])
 
     def mark_down(self, alive: int, cause: str) -> None:
         """Say that nothing is known of any tag after `alive`, the agent's last sign of life."""
