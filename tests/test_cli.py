@@ -306,6 +306,14 @@ def test_read_of_an_unknown_or_silent_device_says_what_to_do(folder: Folder) -> 
     assert "refused" in run.stderr
 
 
+def test_listing_of_a_tag_or_type_that_there_is_not_says_so(folder: Folder) -> None:
+    folder.run_agent()
+    until(lambda: has_read(folder), "readings")
+    assert "did you mean plc.level?" in folder.ask("readings", "--tag", "plc.leval").stderr
+    assert folder.ask("readings", "--tag", "plc.level").stderr == ""
+    assert folder.ask("records", "--type", "produktion").returncode == 2
+
+
 def test_listing_without_a_store_says_that_no_agent_has_run(folder: Folder) -> None:
     run = folder.ask("readings")
     assert run.returncode == 1

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import csv
 import sys
-from typing import Annotated, Any
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from edge_agent.cli.common import ConfigOption, JsonOption, listed, load_usable, parse_time, print_json, print_table
 from edge_agent.contract import EdgeAgentError
+
+if TYPE_CHECKING:
+    from edge_agent.config import Configuration
 
 SinceOption = Annotated[str | None, typer.Option(help="From this time on: RFC 3339, or how long ago (`2 h`).")]
 UntilOption = Annotated[str | None, typer.Option(help="Before this time.")]
@@ -89,7 +93,9 @@ def readings(
     from edge_agent.listing import readings_page
 
     arguments = {"tags": tag or [], "since": parse_time(since), "until": parse_time(until)}
-    items = listed(load_usable(config), "readings", readings_page, arguments)
+    configuration = load_usable(config)
+    _warn_of_unknown(configuration, tag or [])
+    items = listed(configuration, "readings", readings_page, arguments)
     if json_lines:
         for item in items:
             print_json(item)
@@ -101,6 +107,16 @@ def readings(
         writer.writerow([_cell(item[column]) for column in columns])
 
 
+def _warn_of_unknown(configuration: Configuration, tags: list[str]) -> None:
+    """Name tags that are not configured: a mistyped one lists nothing, and one of the past is listed all the same."""
+    known = [tag.name for device in configuration.devices.values() for tag in device.tags]
+    for name in tags:
+        if name not in known:
+            near = get_close_matches(name, known, 1)
+            hint = f"; did you mean {near[0]}?" if near else ", which are called device.tag"
+            print(f"edge-agent: {name} is none of the configured tags{hint}", file=sys.stderr)
+
+
 def _cell(value: Any) -> Any:
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -109,7 +125,7 @@ def _cell(value: Any) -> Any:
 
 def records(
     config: ConfigOption = None,
-    kind: Annotated[str | None, typer.Option("--type", help="Only this type: production, gap.")] = None,
+    kind: Annotated[Literal["production", "gap"] | None, typer.Option("--type", help="Only this type.")] = None,
     since: SinceOption = None,
     until: UntilOption = None,
     waiting: Annotated[bool, typer.Option("--waiting", help="Only those that the broker has not accepted.")] = False,
