@@ -90,8 +90,8 @@ class LiveView(View):
 
     def __init__(self, stage: Stage) -> None:
         super().__init__(stage)
-        self._console = Console()
-        self._live = Live(console=self._console, auto_refresh=False, transient=False)
+        self.console = Console()
+        self._live = Live(console=self.console, auto_refresh=False, transient=False)
         self._told = "starting …"
 
     def __enter__(self) -> Self:
@@ -109,14 +109,18 @@ class LiveView(View):
 
     def show(self, status: dict[str, Any], received: Sequence[Received], books: Books) -> None:
         if status:
-            self._live.update(self._screen(status, books), refresh=True)
+            self._live.update(self.screen(status, books), refresh=True)
 
-    def _screen(self, status: dict[str, Any], books: Books) -> Group:
+    def screen(self, status: dict[str, Any], books: Books) -> Group:
+        """Everything, on as many lines as the terminal has."""
         head = Text.assemble(
             ("Edge Agent ", "bold"), f"{status['version']}  ", (status["agent"], "bold"),
             f"   broker: {self._stage.broker_name}   ", (self._told, "dim"),
         )  # fmt: skip
-        return Group(head, _devices(status), _machines(status, books), _records(books), _figures(status, books))
+        head.truncate(self.console.width, overflow="ellipsis")
+        others = len(status["devices"]) + len(status["machines"]) + 13  # titles, frames, and the line of the cursor
+        room = max(1, min(8, self.console.height - others))
+        return Group(head, _devices(status), _machines(status, books), _records(books, room), _figures(status, books))
 
     def compare(self, comparison: Sequence[Compared]) -> None:
         table = Table("machine", "parts made", "parts received", "", title="Reconciliation", title_justify="left")
@@ -130,21 +134,28 @@ def _age(status: dict[str, Any], since: int | None) -> str:
     return "-" if since is None else f"{max(0, status['now'] - since) / 1e9:.0f} s"
 
 
+def _shortened(text: str) -> Text:
+    """A cell that gives way where the screen is narrow: its column may wrap, so it shrinks first, and it does not."""
+    return Text(text, no_wrap=True, overflow="ellipsis")
+
+
 def _devices(status: dict[str, Any]) -> Panel:
     table = Table.grid(padding=(0, 2), expand=False)
+    for column in range(6):
+        table.add_column(no_wrap=column != 2)
     for one in status["devices"]:
         state = "[green]connected[/green]" if one["connected"] else f"[red]lost[/red] {one['error'] or ''}"
         table.add_row(
-            f"[bold]{one['device']}[/bold]", one["driver"], one["link"], state, _age(status, one["since"]),
+            f"[bold]{one['device']}[/bold]", one["driver"], _shortened(one["link"]), state, _age(status, one["since"]),
             f"{one['readings']} readings",
         )  # fmt: skip
     return Panel(table, title="devices", title_align="left", border_style="dim")
 
 
 def _machines(status: dict[str, Any], books: Books) -> Panel:
-    table = Table(box=None, padding=(0, 2), header_style="dim")
-    for column in ("machine", "state", "since", "parts", "good", "scrap", "OEE, newest 10 s", "OEE, all"):
-        table.add_column(column, justify="left" if column in ("machine", "state") else "right")
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for column in ("machine", "state", "since", "parts", "good", "scrap", "OEE 10 s", "OEE all"):
+        table.add_column(column, justify="left" if column in ("machine", "state") else "right", no_wrap=True)
     for one in status["machines"]:
         windows = books.of(one["machine"])
         state = one["state"] or "unknown"
@@ -187,10 +198,13 @@ def _record(event: dict[str, Any]) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def _records(books: Books) -> Panel:
+def _records(books: Books, room: int) -> Panel:
     table = Table.grid(padding=(0, 2))
-    for event in books.newest[:8]:
-        table.add_row(*_record(event))
+    for column in range(7):
+        table.add_column(no_wrap=column != 6)
+    for event in books.newest[:room]:
+        *cells, number = _record(event)
+        table.add_row(*cells, _shortened(number))
     title = f"newest records, as a subscriber received them ({books.events})"
     return Panel(table, title=title, title_align="left", border_style="dim")
 
