@@ -19,7 +19,7 @@ from edge_agent.config import Configuration
 from edge_agent.config.models import AgentSettings
 from edge_agent.contract import NS_PER_S, ConfigError, Device, Driver, Tag
 from edge_agent.intake import Intake, TagState
-from edge_agent.listing import Page, readings_page, records_page
+from edge_agent.listing import Page, readings_page, records_page, tag_as_read
 from edge_agent.machines import tags_of
 from edge_agent.outbox import StoreOutbox
 from edge_agent.poller import Link
@@ -310,5 +310,6 @@ class Agent:
         if name not in self.configuration.devices:
             known = ", ".join(self.configuration.devices)
             raise ConfigError(f"no device {name!r} in the running configuration; there are: {known}")
+        seen = next(figures.last_read for link in self._links for figures in link.figures if figures.device == name)
         for tag in self.configuration.devices[name].tags:
-            yield self._intake.states[tag].as_read(self._clock.now())
+            yield tag_as_read(self._intake.states[tag], self._clock.now(), seen)

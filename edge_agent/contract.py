@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from fractions import Fraction
@@ -382,13 +382,13 @@ class Streams(Protocol):
         """Whether this tag comes by the stream; the poller reads the others."""
         ...
 
-    def stream(self) -> AsyncIterator[Sequence[Reading]]:
+    def stream(self) -> AsyncGenerator[Sequence[Reading], None]:
         """Batches of readings in order of arrival, each bounded, until the link is lost.
 
-        Begins with the present value of every tag that has one. An empty batch says that the link lives and nothing has
-        changed: values hold. A driver that can know this yields at least one batch every 10 s; one that cannot (a
-        listening serial port) yields none, and its values go stale. Readings lost inside the driver are a BAD
-        reading with the cause `overflow`.
+        Begins with the present value of every tag that has one. An empty batch says that the link lives and that what
+        has not changed holds. A driver that can know this yields an empty batch at least every 10 s, also between
+        others; one that cannot (a listening serial port) yields none, and its values go stale. Readings lost inside
+        the driver are a BAD reading with the cause `overflow`.
 
         Raises:
             NotConnected: the link is lost.

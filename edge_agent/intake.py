@@ -22,8 +22,8 @@ class TagState:
     """What is known of one tag: how its readings are treated, and the one that was stored last."""
 
     __slots__ = (
-        "cause", "deadband", "divisor", "id", "latest", "machine", "max_skew_ns", "name", "offset", "quality", "raw",
-        "received", "refresh_ns", "scale", "scaled", "skew_ns", "stored", "stream", "value",
+        "cause", "deadband", "divisor", "id", "machine", "max_skew_ns", "name", "offset", "quality", "raw",
+        "refresh_ns", "scale", "scaled", "simple", "skew_ns", "stored", "stream", "value",
     )  # fmt: skip
 
     def __init__(self, tag: Tag, number: int, *, machine: bool, refresh_ns: int, max_skew_ns: int) -> None:
@@ -34,7 +34,7 @@ class TagState:
         whole = scale != 0 and abs(1 / scale) >= 1 and 1 / round(1 / scale) == scale
         self.scale, self.divisor = (1.0, float(round(1 / scale))) if whole else (scale, 1.0)
         self.offset = 0.0 if settings.offset is None else settings.offset
-        self.scaled = settings.scale is not None or settings.offset is not None
+        self.scaled = (scale, self.offset) != (1.0, 0.0)
         self.deadband = (settings.deadband or 0.0) * (1 + 1e-12)
         self.stream = settings.store == "every"
         self.refresh_ns = -1 if self.stream else refresh_ns
@@ -45,19 +45,7 @@ class TagState:
         self.cause: str | None = None
         self.stored = 0
         self.raw: Value = None
-        self.received = 0
-
-    def as_read(self, now: int) -> dict[str, Any]:
-        """The tag as people read it: raw, scaled, quality, and its age in seconds; None where nothing came yet."""
-        known = self.value is not NOTHING
-        return {
-            "tag": self.name,
-            "raw": self.raw,
-            "value": self.value if known else None,
-            "quality": self.quality.name.lower(),
-            "cause": self.cause if known else "not_started",
-            "age_s": round((now - self.received) / 1e9, 3) if self.received else None,
-        }
+        self.simple = not (self.scaled or self.deadband or self.stream)
 
 
 class Intake:
@@ -76,12 +64,26 @@ class Intake:
     def accept(self, readings: Sequence[Reading], received: int) -> list[Row]:
         """The rows that these readings, received together at the wall time `received`, add to the store."""
         rows: list[Row] = []
-        states, append = self.states, rows.append
+        states, append, good = self.states, rows.append, Quality.GOOD
         value: Any
         for tag, time, value, quality, cause, _ in readings:
             state = states[tag]
-            state.raw, state.received = value, received
             kind, stored = value.__class__, state.stored
+            # Most readings of a busy plant: a whole number that was polled, as good as the one before, and another.
+            # They take this short way, which costs half of the long one below and comes to the same.
+            if (
+                kind is int
+                and quality is good is state.quality
+                and cause is state.cause
+                and time is None
+                and value != state.value
+                and received > stored
+                and state.simple
+            ):
+                state.value, state.stored = value, received
+                append((state.id, received, value, 0, cause, None, state.machine))
+                continue
+            state.raw = value
             if kind is float and not isfinite(value):
                 value, quality, cause = None, Quality.BAD, "not_a_number"
             elif state.scaled and (kind is int or kind is float):

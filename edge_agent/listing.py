@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable
+from math import isfinite
 from typing import Any
 
 from edge_agent.contract import Value
+from edge_agent.intake import NOTHING, TagState
 from edge_agent.store import Store
 from edge_agent.timestamps import rfc3339
 
@@ -19,14 +21,30 @@ Page = Callable[[Store, dict[str, Any], int], tuple[list[dict[str, Any]], int | 
 
 
 def plain(value: Value) -> Any:
-    """A value as JSON holds it: bytes in Base64, an array as a list, an integer beyond 2^53 as a string."""
+    """A value as JSON holds it: bytes in Base64, arrays as lists, integers beyond 2^53 as strings, NaN as none."""
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
     if isinstance(value, tuple):
         return [plain(item) for item in value]
     if isinstance(value, int) and abs(value) > LARGEST_EXACT_JSON:
         return str(value)
+    if isinstance(value, float) and not isfinite(value):
+        return None
     return value
+
+
+def tag_as_read(state: TagState, now: int, seen: int | None) -> dict[str, Any]:
+    """A tag as it was read last: raw, scaled, quality, and how long ago its device was `seen`, in seconds."""
+    known = state.value is not NOTHING
+    value = plain(state.value) if known else None
+    return {
+        "tag": state.name,
+        "raw": plain(state.raw) if state.scaled else value,
+        "value": value,
+        "quality": state.quality.name.lower(),
+        "cause": state.cause if known else "not_started",
+        "age_s": round((now - seen) / 1e9, 3) if known and seen else None,
+    }
 
 
 def readings_page(store: Store, arguments: dict[str, Any], after: int) -> tuple[list[dict[str, Any]], int | None]:

@@ -10,12 +10,13 @@ import asyncio
 import heapq
 import logging
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 
 from edge_agent.clock import Clock
-from edge_agent.contract import NS_PER_S, Device, DeviceFault, Driver, NotConnected, Streams, Tag
+from edge_agent.contract import NS_PER_S, Device, DeviceFault, Driver, NotConnected, Reading, Streams, Tag
 from edge_agent.intake import Intake
 from edge_agent.store import Row
 
@@ -26,8 +27,51 @@ FIRST_DELAY_S, LONGEST_DELAY_S = 0.2, 10.0
 BACKSTOP_S = 60.0
 """A driver bounds every call itself; one that does not loses its link after this."""
 CLOSE_S = 10.0
+STABLE_NS = 5 * NS_PER_S
+"""What has answered for so long is back; what is lost sooner had never come back."""
 OVERSLEPT_NS = 3 * NS_PER_S
 """A task that wakes so much too late was stopped with its whole process, or starved: nobody looked in the meantime."""
+
+
+class Outage:
+    """Whether something is lost: told once when it goes, and once when it has been back for a while.
+
+    What comes back for a moment only goes on with the same outage, its silence and its growing delays.
+    """
+
+    def __init__(self, name: str, clock: Clock, rng: random.Random) -> None:
+        self.failures = 0
+        self._name = name
+        self._clock = clock
+        self._rng = rng
+        self._since = 0
+        self._alive_since: int | None = None
+
+    def lost(self, error: str) -> None:
+        """It failed, once more or for the first time."""
+        self.failures += 1
+        self._alive_since = None
+        if self.failures == 1:
+            self._since = self._clock.monotonic()
+            log.warning("%s: lost: %s; trying again", self._name, error)
+
+    def answers(self) -> None:
+        """It gave a sign of life."""
+        if not self.failures:
+            return
+        now = self._clock.monotonic()
+        if self._alive_since is None:
+            self._alive_since = now
+        if now - self._alive_since >= STABLE_NS:
+            away_s = (self._alive_since - self._since) / NS_PER_S
+            log.info("%s: back since %.0f s, after %.1f s and %d failures", self._name, STABLE_NS / NS_PER_S, away_s,
+                     self.failures)  # fmt: skip
+            self.failures = 0
+
+    @property
+    def delay_ns(self) -> int:
+        """How long to wait before the next try."""
+        return delay_ns(self.failures, self._rng) if self.failures else 0
 
 
 @dataclass
@@ -67,7 +111,7 @@ class Watched:
     figures: DeviceFigures
     streamed: tuple[Tag, ...]
     polled: tuple[Tag, ...]
-    failures: int = 0
+    outage: Outage
     retry_at: int = 0
     last_seen: int = 0
     stream_seen: int = 0
@@ -93,10 +137,8 @@ class Link:
         self._append = append
         self._clock = clock
         self._rng = rng or random.Random()
-        self._failures = 0
-        self._lost_at: int | None = None
-        self._told = False
         self._greeted = False
+        self._outage = Outage(", ".join(device.name for device in devices), clock, self._rng)
         self._watched = [self._watch(device) for device in devices]
         self._by_tag = {tag: watched for watched in self._watched for tag in watched.device.tags}
 
@@ -114,7 +156,8 @@ class Link:
         streams = self._driver.streams if isinstance(self._driver, Streams) else lambda tag: False
         streamed = tuple(tag for tag in device.tags if streams(tag))
         polled = tuple(tag for tag in device.tags if not streams(tag))
-        watched = Watched(device, DeviceFigures(device.name, device.settings.driver, self.key), streamed, polled)
+        figures = DeviceFigures(device.name, device.settings.driver, self.key)
+        watched = Watched(device, figures, streamed, polled, Outage(device.name, self._clock, self._rng))
         for period in sorted({tag.poll_ns for tag in polled}):
             tags = tuple(tag for tag in polled if tag.poll_ns == period)
             watched.groups.append(Group(device, tags, period))
@@ -139,7 +182,7 @@ class Link:
                 self._down(f"unexpected {type(error).__name__} in the driver: {error}")
             finally:
                 await self._close()
-            await self._clock.sleep_until(self._clock.monotonic() + delay_ns(self._failures, self._rng))
+            await self._clock.sleep_until(self._clock.monotonic() + self._outage.delay_ns)
 
     async def _close(self) -> None:
         with suppress(TimeoutError, NotConnected, OSError):
@@ -149,29 +192,15 @@ class Link:
     def _up(self) -> None:
         now = self._clock.now()
         for watched in self._watched:
-            watched.failures = watched.retry_at = 0
+            watched.retry_at = 0
             watched.figures.connects += 1
             if not watched.groups:
                 self._answered(watched, now)
 
     def _down(self, error: str) -> None:
-        self._failures += 1
-        now = self._clock.now()
         for watched in self._watched:
             self._lost(watched, error, streamed=True)
-        if not self._told:
-            self._told, self._lost_at = True, now
-            log.warning("%s: lost: %s; trying again", self.names, error)
-
-    def _link_lives(self) -> None:
-        """A device has answered: the link is good, and says so once if it had been lost."""
-        if self._told and self._lost_at is not None:
-            away = (self._clock.now() - self._lost_at) / NS_PER_S
-            log.info("%s: back after %.1f s and %d attempts", self.names, away, self._failures)
-        elif not self._greeted:
-            log.info("%s: connected (%s)", self.names, self.key)
-        self._greeted = True
-        self._failures, self._told = 0, False
+        self._outage.lost(error)
 
     # ------------------------------------------------------------------------------------------- serving
 
@@ -224,11 +253,9 @@ class Link:
             async with asyncio.timeout(BACKSTOP_S):
                 readings = await self._driver.read(group.device, group.tags)
         except DeviceFault as fault:
-            watched.failures += 1
             watched.figures.faults += 1
-            watched.retry_at = self._clock.monotonic() + delay_ns(watched.failures, self._rng)
-            if watched.figures.error is None or watched.figures.connected:
-                log.warning("%s: lost: %s; trying again", watched.device.name, fault)
+            watched.outage.lost(str(fault))
+            watched.retry_at = self._clock.monotonic() + watched.outage.delay_ns
             self._lost(watched, str(fault), streamed=False)
             return
         now = self._clock.now()
@@ -242,31 +269,37 @@ class Link:
         self._answered(watched, now)
 
     async def _stream(self, driver: Streams) -> None:
-        async for readings in driver.stream():
-            now = self._clock.now()
-            rows = self._intake.accept(readings, now)
-            heard = {self._by_tag[reading.tag] for reading in readings} if len(self._watched) > 1 else self._watched
-            for watched in heard if readings else self._watched:
-                watched.stream_seen = now
-                watched.figures.readings += len(readings)
-                self._answered(watched, now)
+        async with aclosing(driver.stream()) as batches:
+            async for readings in batches:
+                self._take(readings)
+
+    def _take(self, readings: Sequence[Reading]) -> None:
+        """A batch of a stream; an empty one says that everything holds."""
+        now = self._clock.now()
+        rows = self._intake.accept(readings, now)
+        heard = Counter(self._by_tag[reading.tag] for reading in readings) if len(self._watched) > 1 else None
+        for watched in heard or self._watched:
+            watched.stream_seen = now
+            watched.figures.readings += len(readings) if heard is None else heard[watched]
+            self._answered(watched, now)
             if not readings:
-                for watched in self._watched:
-                    rows += self._intake.hold(watched.streamed, now)
-            if rows:
-                self._append(rows)
+                rows += self._intake.hold(watched.streamed, now)
+        if rows:
+            self._append(rows)
 
     # --------------------------------------------------------------------------------------- transitions
 
     def _answered(self, watched: Watched, now: int) -> None:
         figures = watched.figures
         figures.last_read = now
+        self._outage.answers()
+        watched.outage.answers()
         if figures.connected:
             return
-        if watched.failures:
-            log.info("%s: back after %d attempts", watched.device.name, watched.failures)
-        figures.connected, figures.since, figures.error, watched.failures = True, now, None, 0
-        self._link_lives()
+        figures.connected, figures.since, figures.error = True, now, None
+        if not self._greeted:
+            self._greeted = True
+            log.info("%s: connected (%s)", self.names, self.key)
 
     def _lost(self, watched: Watched, error: str, *, streamed: bool) -> None:
         """Say that nothing is known of the device's polled tags, and, with `streamed`, of those that stream."""

@@ -32,6 +32,10 @@ MIN_SESSION_TIMEOUT_S = 60
 PUBLISH_REQUESTS_PER_SUBSCRIPTION = 2
 
 
+STILL_S = 5.0
+"""How often a busy stream says of the tags without news that their values hold."""
+
+
 class OpcuaDriver(Driver):
     """One session with one OPC UA server."""
 
@@ -103,8 +107,16 @@ class OpcuaDriver(Driver):
                     yield refused
         if subscriptions:
             async with _Publishing(session, subscriptions) as publishing:
+                clock = asyncio.get_running_loop().time
+                still = clock() + STILL_S
                 while True:
-                    yield await publishing.next()
+                    batch = await publishing.next()
+                    yield batch
+                    if batch and clock() < still:
+                        continue
+                    if batch:  # tags that did not change hold, however busy the others are
+                        yield []
+                    still = clock() + STILL_S
 
     async def _subscribe(
         self, session: Session, device: Device, tags: tuple[Tag, ...], present: Sequence[Reading]

@@ -62,6 +62,7 @@ def _from_device(configuration: Configuration, name: str) -> list[dict[str, Any]
 
     from edge_agent import registry
     from edge_agent.intake import Intake, TagState
+    from edge_agent.listing import tag_as_read
 
     device = configuration.devices.get(name)
     if device is None:
@@ -73,8 +74,9 @@ def _from_device(configuration: Configuration, name: str) -> list[dict[str, Any]
     }
     intake = Intake(states)
     readings = asyncio.run(_sweep(registry.driver(device.settings.driver)([device]), device))
-    intake.accept(readings, time.time_ns())
-    return [states[tag].as_read(time.time_ns()) for tag in device.tags]
+    received = time.time_ns()
+    intake.accept(readings, received)
+    return [tag_as_read(states[tag], time.time_ns(), received) for tag in device.tags]
 
 
 async def _sweep(driver: Driver, device: Device) -> list[Reading]:

@@ -80,15 +80,12 @@ class Readings:
 
         Columns that are empty in all of them are not bound: sqlite3 spends more on a None than on all the numbers.
         """
-        cells: list[Any] = []
-        for row in rows:
-            cells += row
-        empty: tuple[int, ...] = ()
-        for place in reversed(_EMPTY):
-            width = len(_COLUMNS) - len(empty)
-            if not any(cells[place::width]):
-                del cells[place::width]
-                empty += (place,)
+        columns = [*zip(*rows, strict=True)]
+        empty = tuple(place for place in _EMPTY if not any(columns[place]))
+        bound = [column for place, column in enumerate(columns) if place not in empty]
+        cells: list[Any] = [None] * (len(bound) * len(rows))
+        for place, column in enumerate(bound):
+            cells[place :: len(bound)] = column
         try:
             self._connection.execute(_insert_sql(len(rows), empty), cells)
         except OverflowError:  # an integer of 64 bits without sign: rare, so it is looked for only now
