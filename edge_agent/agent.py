@@ -23,7 +23,7 @@ from edge_agent.listing import Page, readings_page, records_page, tag_as_read
 from edge_agent.machines import tags_of
 from edge_agent.outbox import StoreOutbox
 from edge_agent.poller import Link
-from edge_agent.store import Store, StoreDamaged, StoreError, StoreThread
+from edge_agent.store import Issued, Store, StoreDamaged, StoreError, StoreThread
 from edge_agent.summarizer import Summarizer
 from edge_agent.timestamps import rfc3339_ms
 from edge_agent.uplink import Uplink
@@ -197,24 +197,25 @@ class Agent:
         ]
 
     async def _make_uplink(self) -> Uplink:
-        online = await self._status_event("online", None)
+        take = self._thread.store.take_number
+        online, lost, stopped = [await self._thread.call(take) for _ in range(3)]
+        said = self._status_event("online", None, online, self._started)
         return Uplink(
             self._mqtt,
             self._settings.name,
             StoreOutbox(self._thread, self._clock),
             status_topic=record.agent_topic(self._publisher, "status"),
-            online=lambda: online,
-            offline=await self._status_event("offline", "connection_lost"),
-            goodbye=await self._status_event("offline", "stopped"),
+            online=lambda: said,
+            offline=self._status_event("offline", "connection_lost", lost, self._started),
+            goodbye=lambda: self._status_event("offline", "stopped", stopped, self._clock.now()),
             clock=self._clock,
         )
 
-    async def _status_event(self, status: Literal["online", "offline"], reason: str | None) -> bytes:
-        issued = await self._thread.call(self._thread.store.take_number)
+    def _status_event(
+        self, status: Literal["online", "offline"], reason: str | None, issued: Issued, since: int
+    ) -> bytes:
         misconfigured = {name: str(faults[0]) for name, faults in self.configuration.disabled.items()}
-        data = record.status_data(
-            status, self._started, version=__version__, reason=reason, misconfigured=misconfigured
-        )
+        data = record.status_data(status, since, version=__version__, reason=reason, misconfigured=misconfigured)
         return record.freeze(
             record.event(
                 self._publisher, "status", self._publisher.subject, data,

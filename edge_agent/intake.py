@@ -10,10 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite
 from typing import Any
 
-from edge_agent.contract import Quality, Reading, Tag, Value
+from edge_agent.contract import NS_PER_S, Quality, Reading, Tag, Value
 from edge_agent.store.readings import Row
 from edge_agent.store.values import PACKED, pack
 
+SIGN_OF_LIFE_NS = 10 * NS_PER_S
+"""How far apart the signs of life of a stream may be, as its contract says."""
 NOTHING = object()
 """The value of a tag that has never been stored: equal to none."""
 
@@ -113,11 +115,15 @@ class Intake:
         return rows
 
     def hold(self, tags: Iterable[Tag], received: int) -> list[Row]:
-        """The rows of a link that lives without news: what holds is stored again where its refresh is due."""
+        """The rows of a link that lives without news: what holds is stored again before its refresh is due.
+
+        The next such sign of life may come 10 s later, and until then the value must not go stale.
+        """
         rows = []
         for tag in tags:
             state = self.states[tag]
-            if state.stream or state.value is NOTHING or received - state.stored < state.refresh_ns:
+            early = min(SIGN_OF_LIFE_NS, state.refresh_ns // 2)
+            if state.stream or state.value is NOTHING or received - state.stored < state.refresh_ns - early:
                 continue
             rows.append(_row(state, None, state.value, state.quality, state.cause, received))
         return rows

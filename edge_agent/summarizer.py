@@ -8,6 +8,7 @@ of a window turns out to be short. What comes out the same is not published agai
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -28,7 +29,9 @@ from edge_agent.store.records import Progress
 
 log = logging.getLogger(__name__)
 
-TICK_NS = NS_PER_S // 4
+TICK_NS = NS_PER_S
+"""How often the states of machines are looked at; windows close when they are due."""
+SOONEST_NS = NS_PER_S // 50
 RETRY_NS = 60 * NS_PER_S
 HOUR_NS = 3_600 * NS_PER_S
 LATE_NS = 600 * NS_PER_S
@@ -65,7 +68,6 @@ class Line:
     last_reading: int = 0
     unmapped: set[Value] = field(default_factory=set)
     newest: dict[str, Any] | None = None
-    blank_cause: str = "not_started"
     state: production.Present | None = None
     state_reading: Row | None = None
     state_told: int = 0
@@ -78,6 +80,7 @@ class Job:
     due: Mapping[str, list[Interval]]
     reopened: Mapping[str, list[Interval]]
     rows: Mapping[str, list[Row]]
+    known_until: int
     more: bool
 
 
@@ -120,17 +123,19 @@ class Summarizer:
         self.last_tick = clock.monotonic()
 
     async def run(self) -> None:
-        """Look at the clock four times a second; close what is due; tell the state of each machine."""
-        started = await self._thread.call(self._thread.store.readings.last_id)
-        for line in self._lines:
-            line.last_reading = started
+        """Close windows when they are due, and tell the states of the machines when they change."""
+        await self._thread.call(self._recall)
+        look_at_states = 0
         while True:
             self.last_tick = self._clock.monotonic()
             await self.close_due()
-            for line in self._lines:
-                with suppress(StoreError):  # without a number; the next turn tries again
-                    await self._tell_state(line)
-            await self._clock.sleep_until(self.last_tick + TICK_NS)
+            if self._clock.monotonic() >= look_at_states:
+                look_at_states = self._clock.monotonic() + TICK_NS
+                with suppress(StoreError):  # said by the store's thread; the next turn tries again
+                    await self._tell_states()
+            soonest = min((line.next_due for line in self._lines), default=self._clock.now() + TICK_NS)
+            wait = min(max(soonest - self._clock.now(), SOONEST_NS), TICK_NS)
+            await self._clock.sleep_until(self._clock.monotonic() + wait)
 
     async def close_due(self) -> None:
         """Close every window whose settle time has passed."""
@@ -143,6 +148,7 @@ class Summarizer:
             return  # said by the store's thread; windows close when the disk takes readings again
         issued = 0
         for line in due:
+            self.last_tick = self._clock.monotonic()
             try:
                 issued += await self._close(line, self._thread.committed)
             except StoreError as error:
@@ -159,18 +165,30 @@ class Summarizer:
         if job is None:
             return 0
         windows = sorted({window for sizes in (job.due, job.reopened) for found in sizes.values() for window in found})
-        machine = line.of.machine
-        data = await asyncio.to_thread(production.compute, machine, self._calendar, job.rows, windows, known_until)
-        by_window = dict(zip(windows, data, strict=True))
-        unsettled = production.unsettled_since_ns(machine, job.rows, known_until)
-        issued = await self._thread.call(self._issue, line, job, by_window)
+        data, unsettled = await asyncio.to_thread(self._compute, line.of.machine, job, windows)
+        issued = await self._thread.call(self._issue, line, job, dict(zip(windows, data, strict=True)), unsettled)
         self._warn_of_unmapped(line, data)
         line.reopen_from, line.reopen_why = unsettled, None if unsettled is None else "reclassified"
         if job.more:
             line.next_due = 0
         return issued
 
+    def _compute(
+        self, machine: production.Machine, job: Job, windows: list[Interval]
+    ) -> tuple[list[WindowData], int | None]:
+        data = production.compute(machine, self._calendar, job.rows, windows, job.known_until)
+        return data, production.unsettled_since_ns(machine, job.rows, job.known_until)
+
     # -------------------------------------------------------------------------- in the store's thread: in
+
+    def _recall(self) -> None:
+        """Go on where the last run stopped: with the readings it had seen, and the stop it may have to name anew."""
+        store = self._thread.store
+        for line in self._lines:
+            seen, unsettled = (store.fact(name) for name in _facts_of(line))
+            line.last_reading = store.readings.last_id() if seen is None else seen
+            if unsettled:
+                line.reopen_from, line.reopen_why = unsettled, "reclassified"
 
     def _gather(self, line: Line, known_until: int) -> Job | None:
         """What is due for this machine, with its readings; also sets when it is due next."""
@@ -191,10 +209,12 @@ class Summarizer:
             return None
         self._look_for_late(line, store, max(closed.values()))
         reopened = self._reopened(line, closed)
-        start = min(window[0] for sizes in (due, reopened) for found in sizes.values() for window in found)
-        since = start - production.lookback_ns(machine)
-        rows = {tag: store.readings.steps(tag, since, known_until, COUNTER_LOOKBACK_READINGS) for tag in machine.tags}
-        return Job(due, reopened, rows, more=until < known_until - line.of.settle_ns)
+        windows = [window for sizes in (due, reopened) for found in sizes.values() for window in found]
+        since = min(window[0] for window in windows) - production.lookback_ns(machine)
+        # So far that the length of a stop at the end of the last window is seen, and no farther: rows cost memory.
+        known = min(known_until, max(window[1] for window in windows) + machine.definition.short_stop_ns + NS_PER_S)
+        rows = {tag: store.readings.steps(tag, since, known, COUNTER_LOOKBACK_READINGS) for tag in machine.tags}
+        return Job(due, reopened, rows, known, more=until < known_until - line.of.settle_ns)
 
     def _windows(self, size: str, since: int, until: int) -> list[Interval]:
         """The windows of a size from the one that contains `since`, that have ended by `until`."""
@@ -222,7 +242,7 @@ class Summarizer:
 
     # ------------------------------------------------------------------------- in the store's thread: out
 
-    def _issue(self, line: Line, job: Job, data: Mapping[Interval, WindowData]) -> int:
+    def _issue(self, line: Line, job: Job, data: Mapping[Interval, WindowData], unsettled: int | None) -> int:
         """Publish what is new or different, and move the marks, in one transaction; how many records."""
         store, now = self._thread.store, self._clock.now()
         drafts: list[Draft] = []
@@ -233,38 +253,36 @@ class Summarizer:
                 if windows:
                     drafts += self._new(line, size, [data[window] for window in windows], store)
             store.issue(drafts, self._freeze, now)
+            for name, value in zip(_facts_of(line), (line.last_reading, unsettled or 0), strict=True):
+                store.set_fact(name, value)
         self._remember_newest(line, drafts)
         return len(drafts)
 
     def _new(self, line: Line, size: str, windows: list[WindowData], store: Store) -> Iterable[Draft]:
         """The records of windows that close now; runs of windows under an hour without anything become one gap."""
         name = line.of.machine.name
-        progress = store.records.progress(name, size)
-        blank_since = progress.unobserved_since if progress else None
+        closed, since, why = store.records.progress(name, size) or Progress(0)
         drafts = []
         for window in windows:
-            if FIXED_WINDOWS_S[size] < 3_600 and _is_blank(window):
-                blank_since = window.start_ns if blank_since is None else blank_since
-                line.blank_cause = max(window.missing_ns, key=window.missing_ns.__getitem__)
-                if window.end_ns - blank_since < HOUR_NS:
-                    continue
-                drafts.append(self._gap(line, size, blank_since, window.end_ns))
-                blank_since = None
-                continue
-            if blank_since is not None:
-                drafts.append(self._gap(line, size, blank_since, window.start_ns))
-                blank_since = None
-            drafts.append(self._draft(line, size, window, 0, None, None))
-        store.records.set_progress(name, size, Progress(windows[-1].end_ns, blank_since))
+            cause = _blank_cause(window) if FIXED_WINDOWS_S[size] < 3_600 else None
+            if since is not None and why is not None and (cause != why or window.end_ns - since > HOUR_NS):
+                drafts.append(self._gap(line, size, since, window.start_ns, why))
+                since = None
+            if cause is None:
+                drafts.append(self._draft(line, size, window, 0, None, None))
+            elif since is None:
+                since, why = window.start_ns, cause
+            closed = window.end_ns
+        store.records.set_progress(name, size, Progress(closed, since, None if since is None else why))
         return drafts
 
     def _revision(self, line: Line, size: str, window: WindowData, store: Store) -> Draft | None:
         """The next revision of a window that was looked at again; None when it says what was said before."""
         before = store.records.latest(record.production_key(line.of.machine.subject, size, window.start_ns))
         if before is None:
-            return None if _is_blank(window) else self._draft(line, size, window, 0, None, None)
+            return None if _blank_cause(window) else self._draft(line, size, window, 0, None, None)
         draft = self._draft(line, size, window, before["revision"] + 1, line.reopen_why, record.previous_of(before))
-        return None if _facts(draft.data) == _facts(before) else draft
+        return None if _stated(json.loads(record.freeze(draft.data))) == _stated(before) else draft
 
     def _draft(
         self,
@@ -290,11 +308,11 @@ class Summarizer:
         topic = record.production_topic(self._publisher.prefix, machine.subject, size)
         return Draft("production", topic, machine.subject, data, data["key"], revision)
 
-    def _gap(self, line: Line, size: str, start: int, end: int) -> Draft:
+    def _gap(self, line: Line, size: str, start: int, end: int, cause: str) -> Draft:
         machine = line.of.machine
         count = len(self._windows(size, start, end))
         data = record.gap_data(
-            machine.subject, size, start, end, line.blank_cause,
+            machine.subject, size, start, end, cause,
             machine=machine.name, window=size, count=count, produced=0,
             topic=record.production_topic(self._publisher.prefix, machine.subject, size),
         )  # fmt: skip
@@ -342,28 +360,42 @@ class Summarizer:
             for line in self._lines
         ]
 
-    async def _tell_state(self, line: Line) -> None:
-        """Publish a machine's present state, retained: when it changes, and each minute."""
-        now, tag = self._clock.now(), line.of.machine.state_tag
-        reading = await self._thread.call(self._thread.store.readings.newest, tag)
-        if reading is None or (reading == line.state_reading and now - line.state_told < STATE_REPEAT_NS):
-            return
-        rows = {tag: await self._thread.call(self._thread.store.readings.steps, tag, now - HOUR_NS, now)}
+    async def _tell_states(self) -> None:
+        """Publish each machine's present state, retained: when it changes, and each minute."""
+        tags = [line.of.machine.state_tag for line in self._lines]
+        newest = await self._thread.call(self._thread.store.readings.newest_of, tags)
+        for line in self._lines:
+            reading = newest[line.of.machine.state_tag]
+            due = self._clock.now() - line.state_told >= STATE_REPEAT_NS
+            if reading is not None and (due or reading != line.state_reading):
+                await self._tell_state(line, reading)
+
+    async def _tell_state(self, line: Line, reading: Row) -> None:
+        now, tag, store = self._clock.now(), line.of.machine.state_tag, self._thread.store
+        rows = {tag: await self._thread.call(store.readings.steps, tag, now - HOUR_NS, now)}
         present = production.present(line.of.machine, self._calendar, rows, now)
         data = record.state_data(line.of.machine, present, self._calendar.shift_at(now))
-        issued = await self._thread.call(self._thread.store.take_number)
+        issued = await self._thread.call(store.take_number)
         payload = self._frozen("state", line.of.machine.subject, data, issued)
         line.state, line.state_reading, line.state_told = present, reading, now
         topic = record.state_topic(self._publisher.prefix, line.of.machine.subject)
         self._uplink.publish_latest(topic, payload, STATE_EXPIRY_S)
 
 
-def _is_blank(window: WindowData) -> bool:
-    """Whether nothing was observed in a window: its state unknown throughout, and no part booked in it."""
-    nothing = not any(tally is not None and tally != (0, 0, 0) for tally in window.quantities.values())
-    return nothing and window.times_ns["unknown"] == window.end_ns - window.start_ns
+def _blank_cause(window: WindowData) -> str | None:
+    """Why nothing was observed in a window: its state unknown throughout, and no part booked in it; else None."""
+    counted = any(tally is not None and tally != (0, 0, 0) for tally in window.quantities.values())
+    if counted or window.times_ns["unknown"] != window.end_ns - window.start_ns:
+        return None
+    return max(window.missing_ns, key=window.missing_ns.__getitem__)
 
 
-def _facts(data: Mapping[str, Any]) -> dict[str, Any]:
-    """What a record states, without what only its revision changes; as JSON gives it back."""
+def _stated(data: Mapping[str, Any]) -> dict[str, Any]:
+    """What a record states, without what only its revision changes."""
     return {name: value for name, value in data.items() if name not in _OF_REVISION}
+
+
+def _facts_of(line: Line) -> tuple[str, str]:
+    """The names under which the store remembers a machine's newest reading seen, and its unsettled stop."""
+    name = line.of.machine.name
+    return f"seen.{name}", f"unsettled.{name}"

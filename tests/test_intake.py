@@ -112,6 +112,10 @@ def test_intake_link_without_news_holds_what_it_said() -> None:
     assert [row[1:4] for row in bench.intake.hold([bench.tag], START + 60 * S)] == [(START + 60 * S, 1, 0)]
 
 
+def test_intake_scale_of_one_leaves_an_integer_as_it_is() -> None:
+    assert Bench(scale=1.0, offset=0.0).take(2**62 + 1, 0)[0][2] == 2**62 + 1
+
+
 def test_intake_packs_what_sqlite_would_change() -> None:
     bench = Bench()
     assert bench.take(True, 0)[0][2] == b"true"

@@ -211,8 +211,59 @@ async def test_stream_without_news_holds_its_values_and_a_lost_one_says_so() -> 
         driver.batches.put_nowait(NotConnected("silent for 30 s"))
         await bench.clock.advance(0.1)
     assert bench.of("plc.a") == [
-        (0.0, 5, None), (60.0, 5, None), (120.0, 5, None), (pytest.approx(130.0), None, "device_offline")
+        (0.0, 5, None), (50.0, 5, None), (100.0, 5, None), (pytest.approx(130.0), None, "device_offline")
     ]  # fmt: skip
+
+
+async def test_link_that_answers_once_and_breaks_again_is_one_outage(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    plc = device()
+    driver = ScriptedDriver([plc])
+    bench = Bench(driver, [plc])
+    answers = iter([1, 0] * 1_000)
+
+    def flapping(_: Device, tags: tuple[Tag, ...]) -> list[Reading]:
+        if next(answers):
+            return [Reading(tag, None, 1) for tag in tags]
+        raise NotConnected("connection reset")
+
+    driver.script = flapping
+    async with bench.running():
+        await bench.clock.advance(60)
+        tries = driver.connected
+        driver.script = _ones
+        await bench.clock.advance(30)
+    said = [record.getMessage().split(":")[1].split()[0] for record in caplog.records]
+    assert said == ["connected", "lost", "back"]
+    assert tries < 15, "the delay goes on growing"
+
+
+async def test_stream_that_breaks_after_its_first_values_is_one_outage(caplog: pytest.LogCaptureFixture) -> None:
+    plc = device()
+    driver = StreamingDriver([plc])
+    bench = Bench(driver, [plc])
+    async with bench.running():
+        for _ in range(40):
+            driver.batches.put_nowait([Reading(plc.tags[0], None, 5)])
+            driver.batches.put_nowait(NotConnected("subscription refused"))
+        await bench.clock.advance(30)
+    assert len(caplog.records) == 1
+    assert driver.connected < 10
+
+
+async def test_value_that_holds_on_a_busy_stream_is_stored_at_each_refresh() -> None:
+    plc = device(tags=("busy", "still"))
+    driver = StreamingDriver([plc])
+    bench = Bench(driver, [plc])
+    busy, still = plc.tags
+    async with bench.running():
+        driver.batches.put_nowait([Reading(busy, None, 0), Reading(still, None, 7)])
+        for second in range(1, 131):
+            driver.batches.put_nowait([Reading(busy, None, second)])
+            if second % 5 == 0:
+                driver.batches.put_nowait([])
+            await bench.clock.advance(1)
+    assert [(round(time), value) for time, value, _ in bench.of("plc.still")] == [(0, 7), (54, 7), (104, 7)]
 
 
 def test_delay_doubles_to_its_bound_and_is_spread() -> None:

@@ -310,6 +310,18 @@ def test_prune_keeps_the_newest_reading_of_each_machines_tag(store: Store) -> No
     assert [(reading.tag, reading.value) for reading in store.readings.page()] == [("plc.old", 1), ("plc.new", 3)]
 
 
+def test_prune_keeps_the_newest_value_of_a_tag_that_has_been_bad_since(store: Store) -> None:
+    tag = store.register([("plc.count", True)])["plc.count"]
+    rows: list[Row] = [(tag, START, 1, GOOD, None, None, 1), (tag, START + S, 41, GOOD, None, None, 1)]
+    store.append(rows, START)
+    store.append([(tag, START + 2 * S, None, BAD, "device_offline", None, 1)], START + 100 * S)
+    store.append([], START + 200 * S)
+    store.append([(tag, START + 300 * S, None, BAD, "agent_down", None, 1)], START + 300 * S)
+    with store.transaction():
+        store.readings.prune(START + 300 * S, 1_000)
+    assert [reading.value for reading in store.readings.page()] == [41, None]
+
+
 def test_page_lists_a_span_of_time_and_chosen_tags(store: Store) -> None:
     ids = store.register([("plc.a", False), ("plc.b", False)])
     for second in range(300):

@@ -222,6 +222,75 @@ async def test_stop_that_turns_out_to_be_short_is_reclassified(bench: Bench) -> 
     assert not [data for data in await bench.close_at(35) if data["revision"]]
 
 
+async def test_stop_that_ends_after_a_restart_is_reclassified_all_the_same(
+    tmp_path: Path, configuration: Configuration
+) -> None:
+    clock = FakeClock(NOON)
+    first = Bench(tmp_path / "data", configuration, clock)
+    run_machine(first, 0, 7)
+    run_machine(first, 7, 16, status=2)
+    await first.close_at(15)
+    run_machine(first, 16, 20)
+    await first.thread.flush()
+    await first.thread.call(first.store.close)
+    first.thread._executor.shutdown()
+    second = Bench(tmp_path / "data", configuration, clock)
+    await second.thread.call(second.summarizer._recall)
+    run_machine(second, 20, 40)
+    issued = await second.close_at(25)
+    assert [(data["revised_because"], data["time_s"]["short_stop"]) for data in issued if data["revision"]] == [
+        ("reclassified", 3.0)
+    ]
+    await second.thread.close()
+
+
+async def test_reading_that_came_late_just_before_a_kill_is_counted_after_it(
+    tmp_path: Path, configuration: Configuration
+) -> None:
+    clock = FakeClock(NOON)
+    first = Bench(tmp_path / "data", configuration, clock)
+    run_machine(first, 0, 8)
+    await first.close_at(15)
+    first.put("plc.count", 9, 1_020)
+    await first.thread.flush()
+    await first.thread.call(first.store.close)
+    first.thread._executor.shutdown()
+    second = Bench(tmp_path / "data", configuration, clock)
+    await second.thread.call(second.summarizer._recall)
+    await second.close_at(25)
+    assert second.produced("10s") == 20
+    await second.thread.close()
+
+
+async def test_gap_ends_where_its_cause_changes(bench: Bench) -> None:
+    run_machine(bench, 0, 10)
+    for second, cause in ((10, "device_offline"), (40, "agent_down")):
+        bench.put("plc.count", second, None, cause)
+        bench.put("plc.status", second, None, cause)
+    run_machine(bench, 70, 90)
+    await bench.close_at(90)
+    gaps = [data for data in bench.records() if "what" in data and data["window"] == "10s"]
+    assert [(gap["start"][17:19], gap["end"][17:19], gap["cause"]) for gap in gaps] == [
+        ("10", "40", "device_offline"), ("40", "10", "agent_down")
+    ]  # fmt: skip
+
+
+async def test_counts_beyond_2_to_the_53_are_not_revised_for_ever(tmp_path: Path) -> None:
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "all.yaml").write_text(
+        CONFIG.replace("100 /s, rollover: 4294967296", "9000000000000000000 /s")
+    )
+    bench = Bench(tmp_path / "data", load(tmp_path / "config"), FakeClock(NOON))
+    run_machine(bench, 0, 5)
+    bench.put("plc.count", 6, 2**60)
+    bench.put("plc.status", 6, 1)
+    await bench.close_at(15)
+    bench.put("plc.status", 7, 1)
+    await bench.close_at(25)
+    assert {data["revision"] for data in bench.records() if data["window"] == "10s"} == {0}
+    await bench.thread.close()
+
+
 async def test_stop_that_is_long_is_never_reclassified(bench: Bench) -> None:
     run_machine(bench, 0, 7)
     run_machine(bench, 7, 30, status=2)
@@ -271,13 +340,12 @@ async def test_failing_machine_is_said_and_tried_again(bench: Bench, caplog: pyt
 async def test_state_of_a_machine_is_published_when_it_changes_and_each_minute(bench: Bench) -> None:
     bench.put("plc.status", 0, 1)
     await bench.thread.flush()
-    (line,) = bench.summarizer._lines
     for second in (1, 2, 3, 64):
         if second == 2:
             bench.put("plc.status", 1.5, 3)
         await bench.clock.advance(second - (bench.clock.now() - NOON) / S)
         await bench.thread.flush()
-        await bench.summarizer._tell_state(line)
+        await bench.summarizer._tell_states()
     told = [(event["data"]["state"], event["data"]["since"], expiry) for _, event, expiry in bench.told.latest]
     assert [state for state, *_ in told][:2] == ["producing", "down"]
     assert len(told) == 3, "once a change, and once more after a minute without one"

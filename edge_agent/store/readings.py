@@ -32,6 +32,16 @@ def _insert_sql(rows: int, empty: tuple[int, ...]) -> str:
     return f"INSERT INTO reading ({', '.join(_COLUMNS)}) VALUES " + ", ".join([f"({one})"] * rows)  # noqa: S608 - names are ours
 
 
+_NEWEST = (
+    "(SELECT id FROM reading AS newest WHERE newest.machine = 1 AND newest.tag = reading.tag AND newest.quality < {} "
+    "ORDER BY newest.time DESC, newest.id DESC LIMIT 1)"
+)
+_PRUNE = (
+    "DELETE FROM reading WHERE id IN (SELECT id FROM reading WHERE id < ? ORDER BY id LIMIT ?) "  # noqa: S608 - ours
+    f"AND NOT (machine = 1 AND id IN ({_NEWEST.format(3)}, {_NEWEST.format(2)}))"
+)
+
+
 class StoredReading(NamedTuple):
     """One reading as people list it; `received` is None where it equals `time`."""
 
@@ -128,7 +138,7 @@ class Readings:
             _STEP + "time < ? ORDER BY time DESC, id DESC LIMIT 1", (number, start)
         ).fetchall()
         before += self._connection.execute(
-            _STEP + "time < ? AND quality = 0 ORDER BY time DESC, id DESC LIMIT ?", (number, start, good_before)
+            _STEP + "time < ? AND quality < 2 ORDER BY time DESC, id DESC LIMIT ?", (number, start, good_before)
         ).fetchall()
         since = min([start, *(step[0] for step in before)])
         found = self._connection.execute(_STEP + "time >= ? AND time < ? ORDER BY time, id", (number, since, end))
@@ -140,6 +150,10 @@ class Readings:
         sql = _STEP + "time > 0 ORDER BY time DESC, id DESC LIMIT 1"
         found = None if number is None else self._connection.execute(sql, (number,)).fetchone()
         return None if found is None else (found[0], unpack(found[1]), found[2], found[3])
+
+    def newest_of(self, tags: Iterable[str]) -> dict[str, Step | None]:
+        """The newest reading of each of these machines' tags."""
+        return {tag: self.newest(tag) for tag in tags}
 
     def first_time(self, tags: Iterable[str]) -> int | None:
         """The time of the oldest reading of these machine's tags; None when there is none."""
@@ -204,18 +218,14 @@ class Readings:
     def prune(self, before: int, limit: int) -> int:
         """Delete at most `limit` of the readings that arrived before `before`; how many were deleted.
 
-        The newest reading of each machine's tag stays, however old: a window's start needs it.
+        Of each machine's tag the newest reading stays, however old, and the newest with a value: a window's start needs
+        the one, and the next step of a counter the other.
         """
         db = self._connection
         row = db.execute("SELECT reading FROM arrival WHERE time <= ? ORDER BY time DESC LIMIT 1", (before,)).fetchone()
         if row is None:
             return 0
-        cursor = db.execute(
-            "DELETE FROM reading WHERE id IN (SELECT id FROM reading WHERE id < ? ORDER BY id LIMIT ?) AND NOT ("
-            "machine = 1 AND id = (SELECT id FROM reading AS newest WHERE newest.machine = 1 "
-            "AND newest.tag = reading.tag ORDER BY newest.time DESC, newest.id DESC LIMIT 1))",
-            (row[0], limit),
-        )
+        cursor = db.execute(_PRUNE, (row[0], limit))
         db.execute("DELETE FROM arrival WHERE time < (SELECT max(time) FROM arrival WHERE time <= ?)", (before,))
         return cursor.rowcount
 

@@ -51,10 +51,11 @@ class StoredRecord(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """How far one machine's windows of one size are closed, and since when nothing was observed in them, if so."""
+    """How far one machine's windows of one size are closed, and since when and why nothing was observed, if so."""
 
     closed_until: int
-    unobserved_since: int | None
+    unobserved_since: int | None = None
+    unobserved_cause: str | None = None
 
 
 _COLUMNS = ", ".join(StoredRecord._fields)
@@ -133,16 +134,16 @@ class Records:
     def progress(self, machine: str, window: str) -> Progress | None:
         """How far this machine's windows of this size are closed; None before the first."""
         row = self._connection.execute(
-            "SELECT closed_until, unobserved_since FROM progress WHERE machine = ? AND window = ?", (machine, window)
+            "SELECT closed_until, unobserved_since, unobserved_cause FROM progress WHERE machine = ? AND window = ?",
+            (machine, window),
         ).fetchone()
         return Progress(*row) if row else None
 
     def set_progress(self, machine: str, window: str, progress: Progress) -> None:
         """Move the mark up to which this machine's windows of this size are closed."""
         self._connection.execute(
-            "INSERT INTO progress (machine, window, closed_until, unobserved_since) VALUES (?, ?, ?, ?) "
-            "ON CONFLICT (machine, window) DO UPDATE SET closed_until = excluded.closed_until, "
-            "unobserved_since = excluded.unobserved_since",
+            "INSERT OR REPLACE INTO progress (machine, window, closed_until, unobserved_since, unobserved_cause) "
+            "VALUES (?, ?, ?, ?, ?)",
             (machine, window, *progress),
         )
 

@@ -55,7 +55,7 @@ def records(db: Database) -> None:
 def progress(db: Database) -> None:
     """How far each machine's windows are closed, the configurations by hash, and single facts of the agent."""
     db.table("progress").create(
-        {"machine": str, "window": str, "closed_until": int, "unobserved_since": int},
+        {"machine": str, "window": str, "closed_until": int, "unobserved_since": int, "unobserved_cause": str},
         pk=("machine", "window"),
         not_null={"closed_until"},
     )

@@ -53,7 +53,7 @@ class Uplink:
         status_topic: str,
         online: Callable[[], bytes],
         offline: bytes,
-        goodbye: bytes | None = None,
+        goodbye: Callable[[], bytes] | None = None,
         clock: Clock | None = None,
         limits: Limits | None = None,
     ) -> None:
@@ -66,7 +66,7 @@ class Uplink:
             status_topic: the retained status of this agent.
             online: the status to publish, made at each connect.
             offline: the status that the broker publishes when this agent vanishes.
-            goodbye: the status that the agent publishes when it stops; as `offline` unless given.
+            goodbye: makes the status that the agent publishes when it stops; `offline` unless given.
             clock: the machine's own unless given.
             limits: the product's unless given.
         """
@@ -76,7 +76,7 @@ class Uplink:
         self._status_topic = status_topic
         self._online = online
         self._offline = offline
-        self._goodbye = offline if goodbye is None else goodbye
+        self._goodbye = goodbye or (lambda: offline)
         self._clock = clock or SystemClock()
         self._limits = limits or Limits()
         self._settler = Settler(outbox, _GROUP, self._limits.settle_s)
@@ -196,7 +196,7 @@ class Uplink:
         try:
             await session.run()
         except asyncio.CancelledError:
-            said_goodbye = await session.finish(Latest(self._status_topic, self._goodbye, None))
+            said_goodbye = await session.finish(Latest(self._status_topic, self._goodbye(), None))
             await connection.close(politely=said_goodbye)  # otherwise the will tells it
             raise
 
