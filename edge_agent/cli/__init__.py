@@ -12,6 +12,7 @@ from edge_agent.cli.demo import demo
 from edge_agent.cli.info import drivers, version
 from edge_agent.cli.inspect import readings, records, status
 from edge_agent.cli.read import read
+from edge_agent.cli.schema import schema
 from edge_agent.cli.simulate import simulate
 from edge_agent.contract import ConfigError, EdgeAgentError
 
@@ -25,7 +26,7 @@ app = typer.Typer(
     help="From the machine's register to a production record that an ERP can post.",
     epilog="Exit codes: 0 good, 1 failed, 2 usage, 78 configuration, 130 interrupted.",
 )
-for verb in (demo, simulate, run, check, status, read, readings, records, drivers, version):
+for verb in (demo, simulate, run, check, schema, status, read, readings, records, drivers, version):
     app.command()(verb)
 
 
