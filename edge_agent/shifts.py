@@ -5,12 +5,17 @@ the change, which puts it as long after the change as it stood after the missing
 after its begin ends on the next day. A shift belongs, whole, to the production day in which it begins, also where the
 production day changes in the middle of a night shift; other time belongs to the day by `production_day_starts`.
 `closed` lists production days: their shifts do not happen. Without shifts all time is scheduled, closed days aside.
+
+Of shifts that overlap (local times that a change of the clocks moves over one another) the one that began first holds
+to its end. The windows `shift` are the shifts and, under the name `off`, the time between them, cut where a production
+day begins, so that each belongs to one; together they cover all time once. A window `day` is a production day by its
+start alone, closed or not: the part of a night shift that lies behind the start of the next day is in the next day.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from itertools import pairwise
@@ -23,11 +28,21 @@ Interval = tuple[int, int]
 
 OFF = "off"
 """The name of the time outside all shifts."""
+SHIFT, DAY = "shift", "day"
+"""The windows that the calendar bounds."""
 _WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _DAY_MIN = 24 * 60
 _DAY_S = 86_400
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
 _CACHED_DAYS = 1_000
+_OVERLAP_DAYS = 2
+"""A shift lasts at most 25 hours, so what began longer ago than this is over when the next one but one begins."""
+
+FIXED_WINDOWS_S = {
+    "10s": 10, "15s": 15, "20s": 20, "30s": 30, "1min": 60, "2min": 120, "3min": 180, "4min": 240, "5min": 300,
+    "6min": 360, "10min": 600, "12min": 720, "15min": 900, "20min": 1200, "30min": 1800, "1h": 3600,
+}  # fmt: skip
+"""The windows of fixed length, by their names in records, in seconds: divisors of an hour."""
 
 
 def weekdays(text: str) -> frozenset[int]:
@@ -90,6 +105,7 @@ class Calendar:
     shifts: tuple[Shift, ...] = ()
     closed: frozenset[date] = frozenset()
     _days: dict[int, tuple[Occurrence, ...]] = field(default_factory=dict, compare=False, repr=False)
+    _turns: dict[int, tuple[Occurrence, ...]] = field(default_factory=dict, compare=False, repr=False)
 
     def occurrences(self, start_ns: int, end_ns: int) -> list[Occurrence]:
         """The shifts that overlap [start_ns, end_ns), by their begin."""
@@ -97,6 +113,13 @@ class Calendar:
         for day in range(_utc_day(start_ns) - 2, _utc_day(end_ns) + 2):
             found.extend(each for each in self._day(day) if each.start_ns < end_ns and start_ns < each.end_ns)
         return sorted(found, key=lambda each: each.start_ns)
+
+    def turns(self, start_ns: int, end_ns: int) -> list[Occurrence]:
+        """The shifts that overlap [start_ns, end_ns), in order, disjoint: the one that began first holds to its end."""
+        found: dict[int, Occurrence] = {}
+        for day in range(_utc_day(start_ns), _utc_day(end_ns - 1) + 1):
+            found.update((each.start_ns, each) for each in self._turns_of(day))
+        return [each for each in found.values() if each.start_ns < end_ns and start_ns < each.end_ns]
 
     def scheduled(self, start_ns: int, end_ns: int) -> list[Interval] | None:
         """The scheduled time that overlaps [start_ns, end_ns), disjoint and in order; None: all of it."""
@@ -116,13 +139,17 @@ class Calendar:
         """The name of the shift at an instant, `off` outside all of them; None without shifts."""
         if not self.shifts:
             return None
-        running = self.occurrences(time_ns, time_ns + 1)
+        running = self.turns(time_ns, time_ns + 1)
         return running[0].name if running else OFF
 
     def production_day(self, time_ns: int) -> date:
         """The production day of an instant: that of the running shift's begin, else the day by its start."""
-        running = self.occurrences(time_ns, time_ns + 1)
+        running = self.turns(time_ns, time_ns + 1)
         return running[0].production_day if running else self._plain_day(time_ns)
+
+    def day_of_window(self, size: str, start_ns: int) -> date:
+        """The production day that a window of a size belongs to: that of its start; a window `day` is one itself."""
+        return self._plain_day(start_ns) if size == DAY else self.production_day(start_ns)
 
     def day_bounds(self, day: date) -> Interval:
         """The bounds of a production day, in ns; 23 or 25 hours apart where the clocks change."""
@@ -134,7 +161,7 @@ class Calendar:
         if not self.shifts:
             return [(start_ns, end_ns)]
         bounds = {start_ns, end_ns}
-        for each in self.occurrences(start_ns, end_ns):
+        for each in self.turns(start_ns, end_ns):
             bounds.update(edge for edge in (each.start_ns, each.end_ns) if start_ns < edge < end_ns)
         edges = sorted(bounds)
         return list(pairwise(edges))
@@ -157,6 +184,22 @@ class Calendar:
             known = self._days[number] = tuple(
                 each for each in here if each.start_ns < each.end_ns and each.production_day not in self.closed
             )
+        return known
+
+    def _turns_of(self, number: int) -> tuple[Occurrence, ...]:
+        """The turns that overlap a UTC day."""
+        known = self._turns.get(number)
+        if known is None:
+            if len(self._turns) >= _CACHED_DAYS:
+                self._turns.clear()
+            start_ns, end_ns = number * _DAY_S * NS_PER_S, (number + 1) * _DAY_S * NS_PER_S
+            turns, taken = [], 0
+            for each in self.occurrences(start_ns - _OVERLAP_DAYS * _DAY_S * NS_PER_S, end_ns):
+                turn = replace(each, start_ns=max(each.start_ns, taken))
+                if max(turn.start_ns, start_ns) < turn.end_ns:
+                    turns.append(turn)
+                taken = max(taken, each.end_ns)
+            known = self._turns[number] = tuple(turns)
         return known
 
     def _occurrence(self, shift: Shift, day: date) -> Occurrence:
@@ -197,6 +240,46 @@ def _union(intervals: Iterable[Interval]) -> list[Interval]:
 
 
 # ---------------------------------------------------------------------------------------------- windows
+
+
+def windows(calendar: Calendar, size: str, since_ns: int, until_ns: int) -> Iterator[Interval]:
+    """Every window of a size that overlaps [since_ns, until_ns), whole, in order, in ns; they cover all time once.
+
+    Args:
+        calendar: the site's.
+        size: a name of `FIXED_WINDOWS_S`, `shift` or `day`.
+        since_ns: the range's start.
+        until_ns: the range's end, not included.
+
+    Raises:
+        KeyError: not such a size.
+    """
+    if size == SHIFT:
+        found: Iterable[Interval] = _shift_windows(calendar, since_ns, until_ns)
+    elif size == DAY:
+        found = _day_windows(calendar, since_ns, until_ns)
+    else:
+        found = fixed_windows(calendar.zone, FIXED_WINDOWS_S[size], since_ns, until_ns)
+    return (window for window in found if max(since_ns, window[0]) < min(until_ns, window[1]))
+
+
+def _day_windows(calendar: Calendar, start_ns: int, end_ns: int) -> Iterator[Interval]:
+    """The production days from before a range to after it, without those that a zone has skipped."""
+    for number in range(_utc_day(start_ns) - 2, _utc_day(end_ns) + 3):
+        bounds = calendar.day_bounds(date.fromordinal(_EPOCH_DAY + number))
+        if bounds[0] < bounds[1]:
+            yield bounds
+
+
+def _shift_windows(calendar: Calendar, start_ns: int, end_ns: int) -> Iterator[Interval]:
+    """The shifts around a range, and the time between them, cut where a production day begins."""
+    days = [start for start, _ in _day_windows(calendar, start_ns, end_ns)]
+    free = days[0]
+    for turn in calendar.turns(days[0], days[-1]):
+        yield from pairwise([free, *(day for day in days if free < day < turn.start_ns), max(free, turn.start_ns)])
+        yield turn.start_ns, turn.end_ns
+        free = turn.end_ns
+    yield from pairwise([free, *(day for day in days if free < day)])
 
 
 def fixed_windows(zone: str, length_s: int, start_ns: int, end_ns: int) -> Iterator[Interval]:

@@ -15,15 +15,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from edge_agent import production, record
+from edge_agent import production, record, shifts
 from edge_agent.clock import Clock
 from edge_agent.config import Configuration
-from edge_agent.config.models import FIXED_WINDOWS_S
 from edge_agent.contract import NS_PER_S, Value
 from edge_agent.equipment import Row
 from edge_agent.machines import Summarized, calendar_of, summarized
 from edge_agent.production import COUNTER_LOOKBACK_READINGS, WindowData
-from edge_agent.shifts import fixed_windows
 from edge_agent.store import Draft, Issued, Store, StoreError, StoreThread
 from edge_agent.store.records import Progress
 
@@ -133,9 +131,13 @@ class Summarizer:
                 look_at_states = self._clock.monotonic() + TICK_NS
                 with suppress(StoreError):  # said by the store's thread; the next turn tries again
                     await self._tell_states()
-            soonest = min((line.next_due for line in self._lines), default=self._clock.now() + TICK_NS)
-            wait = min(max(soonest - self._clock.now(), SOONEST_NS), TICK_NS)
+            wait = min(max(self.next_due - self._clock.now(), SOONEST_NS), TICK_NS)
             await self._clock.sleep_until(self._clock.monotonic() + wait)
+
+    @property
+    def next_due(self) -> int:
+        """When the next window closes, in ns of the wall time; in a second where there is no machine."""
+        return min((line.next_due for line in self._lines), default=self._clock.now() + TICK_NS)
 
     async def close_due(self) -> None:
         """Close every window whose settle time has passed."""
@@ -194,21 +196,24 @@ class Summarizer:
         """What is due for this machine, with its readings; also sets when it is due next."""
         store, machine = self._thread.store, line.of.machine
         first = store.readings.first_time(machine.tags)
-        if first is None:
+        if first is None or not line.of.windows:
             line.next_due = known_until + NS_PER_S
             return None
-        closed = {
-            size: progress.closed_until if (progress := store.records.progress(machine.name, size)) else first
-            for size in line.of.windows
-        }
-        until = min(known_until - line.of.settle_ns, min(closed.values()) + SPAN_NS)
+        marks = {size: store.records.progress(machine.name, size) for size in line.of.windows}
+        closed = {size: mark.closed_until if mark else first for size, mark in marks.items()}
+        ends = {size: self._next_end(size, since) for size, since in closed.items()}
+        until = min(known_until - line.of.settle_ns, min(ends.values()) + SPAN_NS)
         due = {size: self._windows(size, since, until) for size, since in closed.items()}
-        line.next_due = min(self._next_end(size, since, due[size]) for size, since in closed.items())
-        line.next_due += line.of.settle_ns
+        for size, found in due.items():
+            if found:
+                ends[size] = self._next_end(size, found[-1][1])
+                if marks[size]:  # also after an edit of the calendar a window begins where the one before it ended
+                    found[0] = (max(found[0][0], closed[size]), found[0][1])
+        line.next_due = min(ends.values()) + line.of.settle_ns
         if not any(due.values()):
             return None
         self._look_for_late(line, store, max(closed.values()))
-        reopened = self._reopened(line, closed)
+        reopened = {} if self._stop_goes_on(line, known_until) else self._reopened(line, closed)
         windows = [window for sizes in (due, reopened) for found in sizes.values() for window in found]
         since = min(window[0] for window in windows) - production.lookback_ns(machine)
         # So far that the length of a stop at the end of the last window is seen, and no farther: rows cost memory.
@@ -218,12 +223,11 @@ class Summarizer:
 
     def _windows(self, size: str, since: int, until: int) -> list[Interval]:
         """The windows of a size from the one that contains `since`, that have ended by `until`."""
-        found = fixed_windows(self._calendar.zone, FIXED_WINDOWS_S[size], since, until)
-        return [window for window in found if window[1] <= until]
+        return [window for window in shifts.windows(self._calendar, size, since, until) if window[1] <= until]
 
-    def _next_end(self, size: str, since: int, due: list[Interval]) -> int:
-        start = due[-1][1] if due else since
-        return next(fixed_windows(self._calendar.zone, FIXED_WINDOWS_S[size], start, start + 1))[1]
+    def _next_end(self, size: str, start: int) -> int:
+        """When the window of a size that contains `start` ends."""
+        return next(iter(shifts.windows(self._calendar, size, start, start + 1)))[1]
 
     def _look_for_late(self, line: Line, store: Store, closed_until: int) -> None:
         """Find readings that came after the windows they belong to were closed."""
@@ -234,6 +238,15 @@ class Summarizer:
         if late is not None:
             line.reopen_from = late if line.reopen_from is None else min(late, line.reopen_from)
             line.reopen_why = "late_reading"
+
+    def _stop_goes_on(self, line: Line, known_until: int) -> bool:
+        """Whether all that is to be looked at again is a stop of which nothing new is known: a day costs too much."""
+        if line.reopen_from is None or line.reopen_why != "reclassified":
+            return False
+        machine, readings = line.of.machine, self._thread.store.readings
+        since = line.reopen_from - production.lookback_ns(machine)
+        rows = {tag: readings.steps(tag, since, known_until) for tag in machine.tags}
+        return production.unsettled_since_ns(machine, rows, known_until) == line.reopen_from
 
     def _reopened(self, line: Line, closed: Mapping[str, int]) -> dict[str, list[Interval]]:
         if line.reopen_from is None:
@@ -264,7 +277,7 @@ class Summarizer:
         closed, since, why = store.records.progress(name, size) or Progress(0)
         drafts = []
         for window in windows:
-            cause = _blank_cause(window) if FIXED_WINDOWS_S[size] < 3_600 else None
+            cause = _blank_cause(window) if shifts.FIXED_WINDOWS_S.get(size, 3_600) < 3_600 else None
             if since is not None and why is not None and (cause != why or window.end_ns - since > HOUR_NS):
                 drafts.append(self._gap(line, size, since, window.start_ns, why))
                 since = None
@@ -280,6 +293,9 @@ class Summarizer:
         """The next revision of a window that was looked at again; None when it says what was said before."""
         before = store.records.latest(record.production_key(line.of.machine.subject, size, window.start_ns))
         if before is None:
+            # Windows of the calendar are always published: one that was not belongs to a calendar edited since.
+            if size not in shifts.FIXED_WINDOWS_S:
+                return None
             return None if _blank_cause(window) else self._draft(line, size, window, 0, None, None)
         draft = self._draft(line, size, window, before["revision"] + 1, line.reopen_why, record.previous_of(before))
         return None if _stated(json.loads(record.freeze(draft.data))) == _stated(before) else draft
@@ -294,7 +310,7 @@ class Summarizer:
         previous: dict[str, Any] | None,
     ) -> Draft:
         machine = line.of.machine
-        day_start = self._calendar.day_bounds(self._calendar.production_day(window.start_ns))[0]
+        day_start = self._calendar.day_bounds(self._calendar.day_of_window(size, window.start_ns))[0]
         data = record.production_data(
             machine,
             self._calendar,

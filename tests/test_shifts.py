@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.shifts import Calendar, Shift, fixed_windows, local_ns, minutes, weekdays
+from edge_agent.shifts import Calendar, Shift, fixed_windows, local_ns, minutes, weekdays, windows
 
 S = 1_000_000_000
 H = 3_600 * S
@@ -205,3 +205,150 @@ def test_every_change_of_the_clocks_for_ten_years_keeps_windows_and_days_whole(z
 
 def test_fixed_windows_of_an_empty_range_are_none() -> None:
     assert list(fixed_windows("UTC", 60, 5, 5)) == []
+
+
+# ------------------------------------------------------------------------------- windows shift and day
+
+
+def test_shift_windows_are_the_shifts_and_the_time_between_them_cut_at_production_days() -> None:
+    found = list(windows(PARIS, "shift", at("2026-11-27T12:00:00Z"), at("2026-11-30T06:00:00Z")))
+    assert [(text(start), text(end), PARIS.shift_at(start)) for start, end in found] == [
+        ("27 05:00", "27 13:00", "early"),
+        ("27 13:00", "27 21:00", "late"),
+        ("27 21:00", "28 05:00", "night"),
+        ("28 05:00", "29 05:00", "off"),
+        ("29 05:00", "30 05:00", "off"),
+        ("30 05:00", "30 13:00", "early"),
+    ]
+    days = [PARIS.day_of_window("shift", start).day for start, _ in found]
+    assert days == [27, 27, 27, 28, 29, 30]
+
+
+def test_shift_windows_of_a_closed_day_are_off() -> None:
+    start, end = PARIS.day_bounds(date(2026, 12, 25))
+    assert list(windows(PARIS, "shift", start, end)) == [(start, end)]
+    assert list(windows(PARIS, "day", start, end)) == [(start, end)]
+    assert PARIS.shift_at(start) == "off"
+
+
+def test_day_windows_are_production_days_though_a_night_shift_runs_over_their_start() -> None:
+    calendar = Calendar("Europe/Paris", 0, THREE)
+    start, end = calendar.day_bounds(date(2026, 11, 24))
+    assert list(windows(calendar, "day", start, start + 1)) == [(start, end)]
+    assert calendar.shift_at(start) == "night"
+    assert calendar.day_of_window("day", start) == date(2026, 11, 24)
+    assert calendar.day_of_window("1h", start) == date(2026, 11, 23)
+
+
+def test_shift_that_overlaps_another_begins_where_the_first_ends() -> None:
+    calendar = Calendar("UTC", 0, (Shift.of("a", "mon-sun", "06:00", "14:00"), Shift.of("b", "mon", "13:00", "22:00")))
+    start, end = calendar.day_bounds(date(2026, 11, 23))
+    found = list(windows(calendar, "shift", start, end))
+    assert [(text(begin), calendar.shift_at(begin)) for begin, _ in found] == [
+        ("23 00:00", "off"), ("23 06:00", "a"), ("23 14:00", "b"), ("23 22:00", "off"),
+    ]  # fmt: skip
+    assert calendar.parts(start + 12 * H, start + 15 * H) == [
+        (start + 12 * H, start + 14 * H), (start + 14 * H, start + 15 * H)
+    ]  # fmt: skip
+
+
+def test_shifts_that_a_missing_hour_moves_over_one_another_still_cover_time_once() -> None:
+    calendar = Calendar(
+        "Europe/Paris", 0, (Shift.of("a", "sun", "00:00", "02:45"), Shift.of("b", "sun", "03:00", "08:00"))
+    )
+    found = list(windows(calendar, "shift", at("2026-03-29T00:00:00Z"), at("2026-03-29T05:00:00Z")))
+    assert [(text(start), text(end), calendar.shift_at(start)) for start, end in found] == [
+        ("28 23:00", "29 01:45", "a"), ("29 01:45", "29 06:00", "b"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("zone", "day", "lengths"),
+    [
+        ("Europe/Paris", date(2026, 3, 28), [8, 8, 7]),
+        ("Europe/Paris", date(2026, 10, 24), [8, 8, 9]),
+        ("Australia/Lord_Howe", date(2026, 4, 4), [8, 8, 8.5]),
+        ("Australia/Lord_Howe", date(2026, 10, 3), [8, 8, 7.5]),
+        ("Africa/Cairo", date(2026, 4, 23), [8, 8, 7]),
+        ("Africa/Cairo", date(2026, 10, 29), [8, 8, 9]),
+    ],
+)
+def test_shift_and_day_windows_over_a_change_of_the_clocks_have_their_true_lengths(
+    zone: str, day: date, lengths: list[float]
+) -> None:
+    calendar = Calendar(zone, 360, tuple(Shift.of(each.name, "mon-sun", *_times(each)) for each in THREE))
+    bounds = calendar.day_bounds(day)
+    assert list(windows(calendar, "day", *bounds)) == [bounds]
+    found = list(windows(calendar, "shift", *bounds))
+    assert [(end - start) / H for start, end in found] == lengths
+    assert (found[0][0], found[-1][1]) == bounds
+    assert bounds[1] - bounds[0] == sum(lengths) * H
+
+
+def _times(shift: Shift) -> tuple[str, str]:
+    clock = (f"{minute // 60:02}:{minute % 60:02}" for minute in (shift.start_min, shift.end_min))
+    return next(clock), next(clock)
+
+
+DAY_STARTS = st.integers(0, 24 * 60 - 1)
+ANY_SHIFTS = st.lists(
+    st.tuples(st.sampled_from(["mon-sun", "mon-fri", "sat-sun", "sun"]), DAY_STARTS, DAY_STARTS), max_size=4
+).map(
+    lambda drawn: tuple(
+        Shift(f"s{number}", weekdays(days), start, end) for number, (days, start, end) in enumerate(drawn)
+    )
+)
+
+
+@given(
+    zone=st.sampled_from([*ZONES, "America/Havana", "Asia/Beirut", "Pacific/Apia", "Pacific/Kiritimati"]),
+    size=st.sampled_from(["shift", "day"]),
+    day_start=DAY_STARTS,
+    shifts=ANY_SHIFTS,
+    start_s=st.integers(at("2020-01-01T00:00:00Z") // S, at("2031-01-01T00:00:00Z") // S),
+    span_s=st.integers(1, 5 * 86_400),
+    near=st.booleans(),
+)
+def test_shift_and_day_windows_of_any_calendar_cover_time_once_and_depend_on_no_range(
+    zone: str, size: str, day_start: int, shifts: tuple[Shift, ...], start_s: int, span_s: int, near: bool
+) -> None:
+    if near:
+        change = sorted(CHANGES.get(zone, [start_s]))
+        start_s = change[start_s % len(change)] - start_s % (2 * 86_400)
+    calendar = Calendar(zone, day_start, shifts, frozenset({date(2026, 3, 29)}))
+    found = list(windows(calendar, size, start_s * S, (start_s + span_s) * S))
+    assert found[0][0] <= start_s * S < found[0][1]
+    assert found[-1][0] < (start_s + span_s) * S <= found[-1][1]
+    assert all(before[1] == after[0] for before, after in pairwise(found))
+    assert all(start < end for start, end in found)
+    for start, end in found:
+        assert list(windows(calendar, size, end - 1, end)) == [(start, end)]
+        day = calendar.day_of_window(size, start)
+        if size == "day":
+            assert calendar.day_bounds(day) == (start, end)
+        else:
+            assert calendar.shift_at(start) == calendar.shift_at(end - S)
+            assert calendar.production_day(end - S) == day
+            assert len(calendar.parts(start, end)) == 1
+
+
+def _changes_of(zone: str) -> list[int]:
+    info = ZoneInfo(zone)
+    days = range(at("2020-01-01T00:00:00Z") // S, at("2031-01-01T00:00:00Z") // S, 86_400)
+    offsets = [datetime.fromtimestamp(day, UTC).astimezone(info).utcoffset() for day in days]
+    return [day for day, (before, after) in zip(days[1:], pairwise(offsets), strict=True) if before != after]
+
+
+CHANGES = {zone: found for zone in ZONES if (found := _changes_of(zone))}
+
+
+@pytest.mark.parametrize("zone", ["Europe/Paris", "Australia/Lord_Howe", "Africa/Cairo", "America/Havana", "UTC"])
+def test_shift_and_day_windows_partition_eleven_years(zone: str) -> None:
+    first, last = at("2020-01-01T00:00:00Z"), at("2031-01-01T00:00:00Z")
+    calendar = Calendar(zone, 0, THREE)
+    for size, fewest in (("day", 4_018), ("shift", 10_000)):
+        found = list(windows(calendar, size, first, last))
+        assert all(before[1] == after[0] for before, after in pairwise(found))
+        assert found[0][0] <= first < last <= found[-1][1]
+        assert len(found) >= fewest
+        assert max(end - start for start, end in found) <= 25 * H

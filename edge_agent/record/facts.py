@@ -63,8 +63,8 @@ def production_data(
         "window": window,
         "start": rfc3339(found.start_ns),
         "end": rfc3339(found.end_ns),
-        "shift": None if found.segments else calendar.shift_at(found.start_ns),
-        "production_day": calendar.production_day(found.start_ns).isoformat(),
+        "shift": _constant_shift(calendar, found),
+        "production_day": calendar.day_of_window(window, found.start_ns).isoformat(),
         "job": job,
         "product": product,
         "segments": [_segment(machine, calendar, segment, job, product) for segment in found.segments],
@@ -178,6 +178,11 @@ def status_data(
         "reason": reason,
         "misconfigured": dict(misconfigured or {}),
     }
+
+
+def _constant_shift(calendar: Calendar, found: WindowData) -> str | None:
+    shifts = {calendar.shift_at(part.start_ns) for part in found.segments or (found,)}
+    return shifts.pop() if len(shifts) == 1 else None
 
 
 def _times_ms(found: WindowData) -> dict[str, int]:
