@@ -57,10 +57,11 @@ class Store:
         identity: the epoch and the reserved numbers of this run; None until `begin`.
     """
 
-    def __init__(self, folder: Path, *, create: bool = True) -> None:
+    def __init__(self, folder: Path, *, create: bool = True, durable: bool = True) -> None:
         """Take the folder's lock and open the database in it; with `create`, make what is missing.
 
-        A file that is no longer a database is put aside and kept, and an empty store takes its place.
+        A file that is no longer a database is put aside and kept, and an empty store takes its place. A store that is
+        not `durable`, for trials, waits for no disk.
 
         Raises:
             StoreInUse: another process holds the lock.
@@ -85,6 +86,8 @@ class Store:
         except BaseException:
             self._lock.close()
             raise
+        if not durable:
+            self._connection.execute("PRAGMA synchronous = OFF")
         self.readings = Readings(self._connection)
         self.records = Records(self._connection)
         self._next_number = 0
