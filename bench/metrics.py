@@ -26,7 +26,7 @@ _MACHINE = Machine(
     "plc.status",
     {1: "producing", 3: "down"},
     {"plc.status": _HOLD_NS, "plc.count": _HOLD_NS},
-    {"produced": CounterRules("plc.count", Fraction(2), 65_536)},
+    {"produced": (CounterRules("plc.count", Fraction(2), 65_536),)},
     Definition(planned_run_time_ns=NS_PER_S),
 )
 

@@ -9,7 +9,7 @@ from fractions import Fraction
 from edge_agent.config import computed_windows
 from edge_agent.config.models import CalendarSettings, CountSettings, MachineSettings
 from edge_agent.contract import NS_PER_S
-from edge_agent.equipment import CounterRules
+from edge_agent.equipment import CounterRules, CountRules, IncrementRules, PulseRules
 from edge_agent.metrics import Definition
 from edge_agent.production import Machine
 from edge_agent.shifts import Calendar, Shift, minutes
@@ -31,7 +31,7 @@ class Summarized:
 def tags_of(settings: MachineSettings) -> tuple[str, ...]:
     """The tags that a machine draws on, each once."""
     tags = [settings.state.tag] if settings.state.tag else []
-    tags += [count.tag for count in settings.counts.values()]
+    tags += [count.tag for several in settings.counts.values() for count in several]
     tags += [part.tag for part in (settings.reason, settings.product, *settings.process.values()) if part is not None]
     return tuple(dict.fromkeys(tags))
 
@@ -55,8 +55,12 @@ def summarized(
         subject=subject,
         state_tag=settings.state.tag,
         state_map=dict(settings.state.map),
-        hold_ns={tag: refresh_ns + POLLS_HELD * polls_ns[tag] for tag in tags_of(settings)},
-        counts={str(quantity): _rules(count, settings) for quantity, count in settings.counts.items()},
+        hold_ns={tag: refresh_ns + POLLS_HELD * polls_ns[tag] for tag in tags_of(settings)}
+        | dict.fromkeys(_increments(settings)),
+        counts={
+            str(quantity): tuple(_rules(count, settings) for count in several)
+            for quantity, several in settings.counts.items()
+        },
         definition=Definition(
             planned_run_time_ns=settings.planned_run_time_per_item,
             short_stop_ns=settings.short_stop,
@@ -70,11 +74,20 @@ def summarized(
     return Summarized(machine, settings, computed_windows(settings), settings.settle)
 
 
-def _rules(count: CountSettings, settings: MachineSettings) -> CounterRules:
+def _rules(count: CountSettings, settings: MachineSettings) -> CountRules:
+    if count.kind == "pulse":
+        return PulseRules(count.tag, count.items_per_count, count.reason)
+    if count.kind == "increment":
+        return IncrementRules(count.tag, count.max_rate, count.items_per_count, count.reason)
     max_rate = count.max_rate
     if max_rate is None and settings.planned_run_time_per_item is not None:
         max_rate = Fraction(3 * NS_PER_S, settings.planned_run_time_per_item)
-    return CounterRules(count.tag, max_rate, count.rollover, count.reset, count.items_per_count)
+    return CounterRules(count.tag, max_rate, count.rollover, count.reset, count.items_per_count, count.reason)
+
+
+def _increments(settings: MachineSettings) -> list[str]:
+    """The tags whose readings are quantities: they come when there is something, so that silence is no gap."""
+    return [count.tag for several in settings.counts.values() for count in several if count.kind == "increment"]
 
 
 def calendar_of(settings: CalendarSettings, zone: str) -> Calendar:

@@ -1,7 +1,7 @@
 """One machine's windows from its stored readings: times, quantities, KPIs, and what is missing (pure).
 
 `compute` gives the same answer for the same rows, however they were windowed, and whenever it is asked. The order of
-work: the machine's own state; its stops; the schedule over them; the cut to windows; the counters' steps, each booked
+work: the machine's own state; its stops; the schedule over them; the cut to windows; the counts' steps, each booked
 in the window of the reading that shows it; the KPIs, on what was made while somebody looked.
 """
 
@@ -10,19 +10,22 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import accumulate
+from functools import partial, reduce
+from itertools import accumulate, chain
 from operator import itemgetter
 from typing import Any, NamedTuple
 
 from edge_agent import equipment, metrics
 from edge_agent.contract import Value
-from edge_agent.equipment import CAUSES, LABELS, STATES, CounterRules, Row, Timeline
+from edge_agent.equipment import CAUSES, LABELS, STATES, CountRules, Row, Timeline
 from edge_agent.metrics import Definition
 from edge_agent.shifts import Calendar
 
 Interval = tuple[int, int]
 COUNTER_LOOKBACK_READINGS = 8
-"""How many good readings of each counter before the first window `compute` needs to know its baseline."""
+"""How many good readings of each count before the first window `compute` needs to know its baseline."""
+UNCLASSIFIED = "unclassified"
+"""The reason of what has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +34,7 @@ class Machine:
 
     `subject` is its path, `enterprise/site/area/line/machine`. `hold_ns` says for each tag how long a value holds
     without a new reading (refresh and three polls); a tag that is not in it, or None, holds for ever. `counts` has
-    produced, good, scrap and rework, as far as they are counted.
+    produced, good, scrap and rework, as far as they are counted; several counts of one quantity add up.
     """
 
     name: str
@@ -39,14 +42,19 @@ class Machine:
     state_tag: str
     state_map: Mapping[Any, str]
     hold_ns: Mapping[str, int | None]
-    counts: Mapping[str, CounterRules]
+    counts: Mapping[str, tuple[CountRules, ...]]
     definition: Definition = field(default_factory=Definition)
     unit: str = "1"
 
     @property
     def tags(self) -> tuple[str, ...]:
         """The tags whose rows `compute` needs, the status tag first."""
-        return tuple(dict.fromkeys([self.state_tag, *(rules.tag for rules in self.counts.values())]))
+        return tuple(dict.fromkeys([self.state_tag, *(rules.tag for rules in self.rules)]))
+
+    @property
+    def rules(self) -> tuple[CountRules, ...]:
+        """The rules of all counts, whatever they count."""
+        return tuple(chain.from_iterable(self.counts.values()))
 
 
 class Tally(NamedTuple):
@@ -76,7 +84,8 @@ class WindowData:
     `missing_ns` has the eight causes and sums to `times_ns["unknown"]`. A quantity is None where nothing counts it.
     `settled` is false while a stop that overlaps the window is open and may yet turn out to be short.
     `unmapped` has the status values that the map does not know. `segments` has the window's parts, in order, where the
-    shift changes inside it, and is empty where it does not.
+    shift changes inside it, and is empty where it does not. `by_reason` has the items of a quantity by their reasons,
+    which sum to it, where reasons are configured for it.
     """
 
     start_ns: int
@@ -91,6 +100,7 @@ class WindowData:
     settled: bool
     unmapped: tuple[Value, ...]
     segments: tuple[WindowData, ...] = ()
+    by_reason: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     @property
     def observed_ns(self) -> int:
@@ -106,9 +116,9 @@ class WindowData:
 def lookback_ns(machine: Machine) -> int:
     """How far before the first window the rows must reach, in ns; and, of each tag, the last row before that.
 
-    Counters need their last `COUNTER_LOOKBACK_READINGS` good readings before the window too, and all rows since.
+    Counts need their last `COUNTER_LOOKBACK_READINGS` good readings before the window too, and all rows since.
     """
-    holds = [machine.hold_ns.get(rules.tag) or 0 for rules in machine.counts.values()]
+    holds = [machine.hold_ns.get(rules.tag) or 0 for rules in machine.rules]
     return max(machine.definition.short_stop_ns, *holds, 0)
 
 
@@ -214,22 +224,26 @@ def _windows(
     # Beyond the last window too: how long a stop lasts is seen only where it ends.
     within = (_first_ns(machine, rows, first), max(last, known_until_ns))
     own, timeline = _timelines(machine, calendar, rows, within, known_until_ns)
-    for rules in machine.counts.values():
-        hold_ns = machine.hold_ns.get(rules.tag)
-        timeline = equipment.watch_count(timeline, rows.get(rules.tag, ()), hold_ns, known_until_ns)
+    for rules in machine.rules:
+        hold_ns, is_hole = machine.hold_ns.get(rules.tag), partial(equipment.is_hole, rules)
+        timeline = equipment.watch_count(timeline, rows.get(rules.tag, ()), hold_ns, known_until_ns, is_hole)
     times = metrics.by_window(timeline.edges, timeline.labels, len(LABELS), windows)
     uncertain = metrics.time_in(timeline.edges, timeline.uncertain, windows)
     outside = metrics.time_in(timeline.edges, timeline.outside_plan, windows)
     gaps = metrics.time_in(timeline.edges, timeline.count_gap, windows)
-    counts = {name: _Count(machine, rules, rows, own, known_until_ns) for name, rules in machine.counts.items()}
+    counts = {
+        name: [_Count(machine, rules, rows, own, known_until_ns) for rules in several]
+        for name, several in machine.counts.items()
+    }
     open_since = equipment.open_stop_since(own, machine.definition.short_stop_ns, known_until_ns)
     found = []
     for place, (start_ns, end_ns) in enumerate(windows):
         times_ns, missing_ns = _elements(times[place])
-        quantities = _quantities({name: count.tally(start_ns, end_ns) for name, count in counts.items()})
+        tallies = {name: [count.tally(start_ns, end_ns) for count in several] for name, several in counts.items()}
+        quantities = _quantities({name: reduce(Tally.plus, several) for name, several in tallies.items()})
         produced, good = quantities["produced"], quantities["good"]
         kpis = metrics.kpis(times_ns, produced and produced.observed, good and good.observed, machine.definition)
-        flags = [*kpis.flags, *(flag for name, count in counts.items() for flag in count.flags(name, start_ns, end_ns))]
+        flags = [*kpis.flags, *_count_flags(counts, start_ns, end_ns)]
         flags += ["producing_outside_plan"] if outside[place] else []
         flags += ["count_gap"] if gaps[place] else []
         unmapped = _unmapped(machine, rows, start_ns, end_ns) if missing_ns["unmapped_state"] else ()
@@ -237,7 +251,7 @@ def _windows(
         found.append(
             WindowData(
                 start_ns, end_ns, times_ns, missing_ns, uncertain[place], quantities, kpis, tuple(flags),
-                bool(gaps[place]), settled, unmapped,
+                bool(gaps[place]), settled, unmapped, by_reason=_by_reason(machine, tallies),
             )
         )  # fmt: skip
     return found
@@ -267,13 +281,35 @@ def _unmapped(machine: Machine, rows: Mapping[str, Sequence[Row]], start_ns: int
     return tuple(dict.fromkeys(value for value in usable if value not in machine.state_map))
 
 
+def _by_reason(machine: Machine, tallies: Mapping[str, Sequence[Tally]]) -> dict[str, dict[str, int]]:
+    """The items of each quantity that has reasons, by reason; what has none among them is `unclassified`."""
+    found: dict[str, dict[str, int]] = {}
+    for name, several in machine.counts.items():
+        if any(rules.reason for rules in several):
+            items = found.setdefault(name, {})
+            for rules, tally in zip(several, tallies[name], strict=True):
+                reason = rules.reason or UNCLASSIFIED
+                items[reason] = items.get(reason, 0) + tally.total
+    return found
+
+
+def _count_flags(counts: Mapping[str, Sequence[_Count]], start_ns: int, end_ns: int) -> Iterable[str]:
+    """What the steps in a window say, once each, behind the name of the quantity."""
+    return dict.fromkeys(
+        f"{name}_{word}"
+        for name, several in counts.items()
+        for count in several
+        for word in count.words(start_ns, end_ns)
+    )
+
+
 class _Count:
-    """One counter's steps, ready to be summed by window."""
+    """One count's steps, ready to be summed by window."""
 
     def __init__(
         self,
         machine: Machine,
-        rules: CounterRules,
+        rules: CountRules,
         rows: Mapping[str, Sequence[Row]],
         own: Timeline,
         known_until_ns: int,
@@ -292,10 +328,10 @@ class _Count:
         sums = (self._total, self._unobserved, self._quarantined)
         return Tally(*(each[last] - each[first] for each in sums))
 
-    def flags(self, name: str, start_ns: int, end_ns: int) -> Iterable[str]:
-        """The words of its steps in a window, once each, behind the name of the count."""
+    def words(self, start_ns: int, end_ns: int) -> Iterable[str]:
+        """What its steps in a window say."""
         first, last = self._range(start_ns, end_ns)
-        return dict.fromkeys(f"{name}_{word}" for step in self._steps[first:last] for word in step.flags)
+        return (word for step in self._steps[first:last] for word in step.flags)
 
     def _range(self, start_ns: int, end_ns: int) -> Interval:
         return bisect_left(self._times, start_ns), bisect_left(self._times, end_ns)

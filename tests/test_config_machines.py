@@ -23,6 +23,10 @@ def _machine(line: str) -> str:
     return MACHINE + f"    {line}\n"
 
 
+def _counts(text: str) -> str:
+    return MACHINE.replace("produced: {tag: press.count, max_rate: 2 /s}", text)
+
+
 @pytest.mark.parametrize(
     ("text", "place", "words"),
     [
@@ -45,7 +49,19 @@ def _machine(line: str) -> str:
         (MACHINE.replace("produced", "producd"), "6:14", "did you mean 'produced'?"),
         (MACHINE.replace(STATE, "{when: {down: 'press.x'}}"), "5:13", "state.when: comes with a later version"),
         (MACHINE.replace(STATE, "{from_count: {}}"), "5:13", "until then this machine is disabled"),
-        (MACHINE.replace("press.count,", "press.count, kind: pulse,"), "6:49", "'pulse' comes with a later version"),
+        (_counts("produced: {tag: press.count, kind: pulse, reset: drop}"), "6:56", "only a counter has it; remove it"),
+        (_counts("produced: {tag: press.count, kind: pulse, max_rate: 1 /s}"), "6:56", "a pulse has none"),
+        (_counts("produced: {tag: press.count, kind: increment}"), "6:30", "add store: every to the tag at d.yaml:6:7"),
+        (_counts("produced: [{tag: press.count, kind: pulse}, {tag: press.status}]"), "6:58", "needs max_rate"),
+        (_counts("produced: [{tag: press.count, kind: pulse}, {tag: press.count, kind: pulse}]"), "6:59", "twice"),
+        (_counts("produced: {tag: press.count, kind: pulse}, scrap: {tag: press.count, kind: pulse}"), "6:65", "twice"),
+        (_counts("produced: {tag: press.count, kind: pulse, reason: short}"), "6:56", "only scrap and rework"),
+        (_counts("produced: [{tag: oven.count, kind: pulse}]"), "6:31", "has a scale at d.yaml:12:27"),
+        (_counts("produced: [{tag: press.count, kind: plse}]"), "6:50", "did you mean 'pulse'?"),
+        (_counts("produced: {tag: press.count, rolover: 5}"), "6:43", "did you mean 'rollover'?"),
+        (_counts("produced: []"), "6:24", "give one count, or a list of some"),
+        (_counts("produced: press.count"), "6:24", "expected keys with values below this"),
+        (_counts("produced: {kind: pulse}"), "6:14", "the key `tag` is missing"),
         (_machine("summarize: [1 min, 7 min]"), "7:24", "not a window; found '7 min'; allowed: 10s, 15s"),
         (_machine("short_stop: 60"), "7:17", "a duration is a number and its unit"),
         (MACHINE.replace("press-01", "press 01"), "2:3", "did you mean 'press-01'?"),

@@ -10,6 +10,7 @@ import pytest
 from fakes import S
 
 from edge_agent.config import Configuration, load
+from edge_agent.equipment import CounterRules
 from edge_agent.machines import calendar_of, summarized, tags_of
 
 CONFIG = """
@@ -55,13 +56,15 @@ def test_machine_holds_each_tag_for_the_refresh_and_three_of_its_polls(configura
     made = summarized("press", configuration.machines["press"], "acme/lyon/hall/a/press", polls, 60 * S)
     assert made.machine.hold_ns == {"plc.status": 63 * S, "plc.count": 75 * S, "plc.scrap": 63 * S}
     assert tags_of(made.settings) == made.machine.tags == ("plc.status", "plc.count", "plc.scrap")
-    assert (made.windows, made.settle_ns) == (("10s", "1h"), 2 * S)
+    assert (made.windows, made.settle_ns) == (("10s", "shift", "1h"), 2 * S)
 
 
 def test_machine_carries_every_choice_of_its_settings(configuration: Configuration) -> None:
     polls = {tag.name: tag.poll_ns for tag in configuration.devices["plc"].tags}
     machine = summarized("press", configuration.machines["press"], "s", polls, 60 * S).machine
-    produced, scrap = machine.counts["produced"], machine.counts["scrap"]
+    (produced,), (scrap,) = machine.counts["produced"], machine.counts["scrap"]
+    assert isinstance(produced, CounterRules)
+    assert isinstance(scrap, CounterRules)
     assert produced.max_rate == Fraction(2), "three times the planned rate, where none is given"
     assert (produced.rollover, produced.items_per_count, produced.reset) == (2**32, 4, "drop")
     assert (scrap.max_rate, scrap.rollover, scrap.items_per_count, scrap.reset) == (Fraction(1, 2), None, 1, "count")

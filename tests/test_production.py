@@ -37,8 +37,8 @@ PRESS = Machine(
     WORDS,
     {"plc.status": HOLD * S, "plc.count": HOLD * S, "plc.rejects": HOLD * S},
     {
-        "produced": CounterRules("plc.count", Fraction(2), 1_000),
-        "scrap": CounterRules("plc.rejects", Fraction(2), 1_000),
+        "produced": (CounterRules("plc.count", Fraction(2), 1_000),),
+        "scrap": (CounterRules("plc.rejects", Fraction(2), 1_000),),
     },
     Definition(planned_run_time_ns=2 * S),
 )
@@ -287,7 +287,7 @@ def test_windows_of_any_partition_sum_to_the_whole(
 def test_window_from_the_rows_that_it_asks_for_equals_the_window_from_all(
     status: list[Row], count: list[Row], cuts: list[int]
 ) -> None:
-    held = replace(PRESS, counts={"produced": CounterRules("plc.count", None)})
+    held = replace(PRESS, counts={"produced": (CounterRules("plc.count", None),)})
     everything = rows(status, count)
     for start, end in pairwise(cuts):
         reach = at(start) - lookback_ns(held)
@@ -301,7 +301,7 @@ def test_window_from_the_rows_that_it_asks_for_equals_the_window_from_all(
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_window_of_a_counter_of_any_width_is_exact(count: int) -> None:
-    wide = replace(PRESS, counts={"produced": CounterRules("plc.count", None)})
+    wide = replace(PRESS, counts={"produced": (CounterRules("plc.count", None),)})
     first = 2**64 - 10
     found = window(rows([good(0, 1)], [good(1, first), good(50, first + count)]), machine=wide)
     assert found.quantities["produced"] == Tally(count)

@@ -26,7 +26,7 @@ PRESS = Machine(
     "plc.status",
     {1: "producing", 3: "down"},
     {"plc.status": 63 * S, "plc.count": 63 * S},
-    {"produced": CounterRules("plc.count", Fraction(2))},
+    {"produced": (CounterRules("plc.count", Fraction(2)),)},
     Definition(planned_run_time_ns=2_400_000_000),
 )
 PUBLISHER = record.Publisher("press-hall-gw1", "acme", "lyon", "edge/v1", "0.3.0", "sha256:00")

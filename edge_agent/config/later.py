@@ -23,8 +23,7 @@ class Later(NamedTuple):
 NOT_YET = (
     Later(("state", "when"), disables=True),
     Later(("state", "from_count"), disables=True),
-    Later(("counts", "*", "kind"), values=("pulse", "increment"), disables=True),
-    Later(("summarize", "*"), values=("shift", "day", "job")),
+    Later(("summarize", "*"), values=("job",)),
     Later(("process",)),
     Later(("reason",)),
     Later(("product",)),

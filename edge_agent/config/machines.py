@@ -12,6 +12,7 @@ from edge_agent.config.later import check_later
 from edge_agent.config.models import MachineSettings
 from edge_agent.config.validation import validated
 from edge_agent.contract import Device
+from edge_agent.shifts import SHIFT
 
 
 class _Use(NamedTuple):
@@ -21,15 +22,22 @@ class _Use(NamedTuple):
     node: Node
     exact: bool
     """Whether the raw value is needed, so that a deadband or a scale would falsify it."""
+    every: bool = False
+    """Whether each reading counts, so that each must be stored."""
 
 
 def load_machines(
-    named: dict[str, Entry], device_entries: dict[str, Entry], devices: Mapping[str, Device], report: Report
+    named: dict[str, Entry],
+    device_entries: dict[str, Entry],
+    devices: Mapping[str, Device],
+    calendar: Entry | None,
+    report: Report,
 ) -> dict[str, MachineSettings]:
     """The sound machines by name, in the order of the document; the mistakes of the others are reported."""
     machines: dict[str, MachineSettings] = {}
     reasons = _reasons(device_entries, devices, report)
     tags = {f"{device}.{tag}" for device, entry in device_entries.items() for tag in tag_entries(entry)}
+    shifts = (((calendar.value.mapping if calendar else None) or {}).get("shifts")) is not None
     for name, entry in named.items():
         path: Path = ("machines", name)
         check_name(entry, path, report)
@@ -39,6 +47,8 @@ def load_machines(
         for use in _uses(entry, path):
             complete &= _check_use(use, device_entries, reasons, tags, report)
         _check_map(entry, path, report)
+        if not shifts and not report.unreadable:
+            _check_no_shifts(entry, path, report)
         if settings is not None and complete and not report.stops(scope_of(path)):
             machines[name] = settings
     return machines
@@ -61,13 +71,19 @@ def _uses(machine: Entry, path: Path) -> Iterator[_Use]:
     for section in ("counts", "process"):
         if section in settings:
             for name, entry in (settings[section].value.mapping or {}).items():
-                yield from _use(entry, (*path, section, name), exact=section == "counts")
+                several = entry.value.value if isinstance(entry.value.value, list) else None
+                for number, item in enumerate(several or ()):
+                    yield from _use(Entry(item, item), (*path, section, name, number), exact=section == "counts")
+                if several is None:
+                    yield from _use(entry, (*path, section, name), exact=section == "counts")
 
 
 def _use(entry: Entry, path: Path, exact: bool) -> Iterator[_Use]:
-    tag = (entry.value.mapping or {}).get("tag")
+    settings = entry.value.mapping or {}
+    tag, kind = settings.get("tag"), settings.get("kind")
     if tag is not None and tag.value.text is not None and tag.value.text.count(".") == 1:
-        yield _Use((*path, "tag"), tag.value, exact)
+        every = exact and kind is not None and kind.value.text == "increment"
+        yield _Use((*path, "tag"), tag.value, exact, every)
 
 
 def _check_use(
@@ -93,7 +109,15 @@ def _check_use(
     if not use.exact:
         return True
     sound = True
-    settings = tag_entries(entries[device])[tag].value.mapping or {}
+    tag_entry = tag_entries(entries[device])[tag]
+    settings = tag_entry.value.mapping or {}
+    if use.every and ("store" not in settings or settings["store"].value.text != "every"):
+        sound = False
+        message = (
+            f"{text} is an increment, each reading counts, so each must be stored; "
+            f"add store: every to the tag at {tag_entry.key.place}"
+        )
+        report.add(Fault(use.node.place, message, use.path, scope=scope))
     for key, neutral in (("deadband", 0), ("scale", 1), ("offset", 0)):
         if key in settings and settings[key].value.value not in (None, neutral):
             sound = False
@@ -103,6 +127,16 @@ def _check_use(
             )
             report.add(Fault(use.node.place, message, use.path, scope=scope))
     return sound
+
+
+def _check_no_shifts(machine: Entry, path: Path, report: Report) -> None:
+    """Report the window `shift` where the calendar has no shifts, so that nothing says when such a window ends."""
+    given = (machine.value.mapping or {}).get("summarize")
+    items = given.value.value if given is not None else None
+    for index, item in enumerate(items if isinstance(items, list) else ()):
+        if (item.text or "").strip() == SHIFT:
+            message = "there are no shifts; add them under calendar.shifts, or leave this window out"
+            report.add(Fault(item.place, message, (*path, "summarize", index), item.text, scope=scope_of(path)))
 
 
 def _check_map(machine: Entry, path: Path, report: Report) -> None:

@@ -8,9 +8,10 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, field_validator, model_validator
 
 from edge_agent.contract import Duration, Period, Rate, Secret, Settings, Size, parse_duration, parse_size
+from edge_agent.shifts import FIXED_WINDOWS_S as FIXED_WINDOWS_S
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 """Letters, digits, `_` and `-`, at most 64, beginning with a letter or digit; no dot, so that `device.tag` has one."""
@@ -25,11 +26,6 @@ MappedState = Literal["producing", "delay", "down", "setup", "idle", "planned_st
 TimeOfDay = Annotated[str, StringConstraints(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")]
 """A local time such as "06:00"."""
 
-FIXED_WINDOWS_S = {
-    "10s": 10, "15s": 15, "20s": 20, "30s": 30, "1min": 60, "2min": 120, "3min": 180, "4min": 240, "5min": 300,
-    "6min": 360, "10min": 600, "12min": 720, "15min": 900, "20min": 1200, "30min": 1800, "1h": 3600,
-}  # fmt: skip
-"""The windows of fixed length, by their names in records, in seconds: divisors of an hour."""
 CALENDAR_WINDOWS = ("shift", "day", "job")
 
 
@@ -170,18 +166,43 @@ class StateSettings(Settings):
 
 
 class CountSettings(Settings):
-    """One count of a machine."""
+    """One count of a machine; several of one quantity add up."""
 
     tag: TagName
     kind: Literal["counter", "pulse", "increment"] = "counter"
-    """counter: cumulative. pulse: rising edges. increment: each reading is a quantity."""
+    """counter: cumulative. pulse: rising edges. increment: each reading is a quantity; its tag has `store: every`."""
     rollover: int | None = Field(default=None, gt=0)
     """The value at which the counter wraps to 0, such as 65536; without it a fall is a reset."""
     max_rate: Rate | None = None
-    """No faster than this: a greater step is held back. Default: three times the planned rate."""
+    """No faster than this: a greater step is not believed. Default for a counter: three times the planned rate."""
     reset: Literal["count", "drop"] = "count"
     """After a reset the new value is the step (`count`), or nothing (`drop`)."""
     items_per_count: int = Field(default=1, gt=0)
+    reason: Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)] | None = None
+    """Why its items are scrap or rework; `/` makes a tree, as in `dimension/too long`."""
+
+    @model_validator(mode="after")
+    def _keys_of_its_kind(self) -> CountSettings:
+        for key in sorted({"rollover", "reset"} & self.model_fields_set):
+            if self.kind != "counter":
+                raise ValueError(f"{key}: only a counter has it; remove it, or write kind: counter")
+        if self.kind == "pulse" and "max_rate" in self.model_fields_set:
+            raise ValueError("max_rate: a pulse has none, each edge is one count; remove it")
+        return self
+
+
+def _listed(given: Any) -> Any:
+    # An empty list is refused here: pydantic's min_length would count the sound items only, beside their own faults.
+    if given == []:
+        raise ValueError("give one count, or a list of some")
+    return given if isinstance(given, list | tuple) else [given]
+
+
+Counts = Annotated[
+    tuple[CountSettings, ...],
+    BeforeValidator(_listed, json_schema_input_type=CountSettings | list[CountSettings]),
+]
+"""One count, or a list of them that add up."""
 
 
 class ReasonSettings(Settings):
@@ -211,8 +232,8 @@ class MachineSettings(Settings):
     area: Name
     line: Name
     state: StateSettings
-    counts: dict[Literal["produced", "good", "scrap", "rework"], CountSettings] = Field(min_length=1)
-    """Of produced, good and scrap, up to two; the third follows."""
+    counts: dict[Literal["produced", "good", "scrap", "rework"], Counts] = Field(min_length=1)
+    """Of produced, good and scrap, up to two; the third follows. A list of counts adds up."""
     planned_run_time_per_item: Period | None = None
     short_stop: Duration = parse_duration("1 min")
     """A stop shorter than this is a short stop."""
@@ -236,9 +257,19 @@ class MachineSettings(Settings):
             raise ValueError("counts: of produced, good and scrap give two; the third follows from them")
         if not self.counts.keys() & {"produced", "good"}:
             raise ValueError("counts: give produced or good")
-        for name, count in self.counts.items():
+        tags: set[str] = set()
+        for name, place, count in (
+            (name, f"counts.{name}.{number}", count)
+            for name, several in self.counts.items()
+            for number, count in enumerate(several)
+        ):
             if count.kind == "counter" and count.max_rate is None and self.planned_run_time_per_item is None:
                 raise ValueError(
-                    f"counts.{name}: a counter needs max_rate, such as 2 /s, or the machine planned_run_time_per_item"
+                    f"{place}: a counter needs max_rate, such as 2 /s, or the machine planned_run_time_per_item"
                 )
+            if count.tag in tags:
+                raise ValueError(f"{place}.tag: {count.tag} is counted twice; each tag counts once")
+            if count.reason and name not in ("scrap", "rework"):
+                raise ValueError(f"{place}.reason: only scrap and rework have reasons; remove it")
+            tags.add(count.tag)
         return self

@@ -114,6 +114,8 @@ def _find(node: Node, location: tuple[int | str, ...]) -> _Spot:
             spot.path = (*spot.path, key)
         elif isinstance(value, list) and isinstance(step, int) and step < len(value):
             spot.entry, spot.node, spot.path = None, value[step], (*spot.path, step)
+        elif isinstance(value, dict) and step == 0:
+            continue  # one thing where a list of things may stand
         else:
             spot.rest = location[index:]
             break
@@ -230,7 +232,7 @@ def _fault_of(
     text = spot.entry.key.text if spot.is_key and spot.entry else spot.node.text
     if isinstance(spot.node.value, dict) and (inner := _named_inside(message, spot)) is not None:
         message, spot = message.partition(": ")[2], inner
-        place = spot.entry.key.place if spot.entry else place
+        place = spot.entry.key.place if spot.entry else spot.node.place
         return _fault(place, message, (*path, *spot.path))
     if _is_secret(model, spot.path):
         return _fault(place, message, where, allowed=allowed)
@@ -301,7 +303,7 @@ def _named_inside(message: str, spot: _Spot) -> _Spot | None:
     head, separator, _ = message.partition(": ")
     if not separator or not re.fullmatch(r"[\w.-]+", head):
         return None
-    inner = _find(spot.node, tuple(head.split(".")))
+    inner = _find(spot.node, tuple(int(step) if step.isdecimal() else step for step in head.split(".")))
     if inner.rest or not inner.path:
         return None
     inner.path = (*spot.path, *inner.path)

@@ -1,10 +1,12 @@
 """Tag readings to intervals of machine state, and to counts: pure, exact, without a clock.
 
 `timeline` turns the stored readings of a status tag into spans of machine state, finds the short stops among them and
-lays the schedule over them. `counters` turns the readings of a counter into steps of items.
+lays the schedule over them. `counts` turns the readings of a count into steps of items; `counters` has the kind that
+only counts up.
 """
 
-from edge_agent.equipment.counters import CounterRules, Step, steps
+from edge_agent.equipment.counters import CounterRules, Step
+from edge_agent.equipment.counts import CountRules, IncrementRules, PulseRules, is_hole, steps
 from edge_agent.equipment.timeline import (
     CAUSES,
     LABELS,
@@ -30,13 +32,17 @@ __all__ = [
     "PRODUCING",
     "STATES",
     "UNKNOWN",
+    "CountRules",
     "CounterRules",
+    "IncrementRules",
+    "PulseRules",
     "Row",
     "Step",
     "Timeline",
     "apply_schedule",
     "coverage",
     "is_bad",
+    "is_hole",
     "mark_short_stops",
     "open_stop_since",
     "state_timeline",

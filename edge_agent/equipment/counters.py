@@ -16,7 +16,7 @@ UNCERTAIN readings count as good ones; a value that is no whole number of at lea
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -33,7 +33,8 @@ class CounterRules:
     """How a counter counts.
 
     `max_rate` is in items per second and exact; None accepts every rise and takes no fall for a wrap.
-    `rollover` is the value at which the counter wraps to 0; None: a fall is never a wrap.
+    `rollover` is the value at which the counter wraps to 0; None: a fall is never a wrap. `reason` is what its items
+    are listed under, where scrap and rework are listed by reason.
     """
 
     tag: str
@@ -41,6 +42,7 @@ class CounterRules:
     rollover: int | None = None
     reset: Literal["count", "drop"] = "count"
     items_per_count: int = 1
+    reason: str | None = None
 
     def most(self, dt_ns: int) -> int | None:
         """The most counts that may come within `dt_ns`, at least 1; None without a `max_rate`."""
@@ -71,7 +73,9 @@ class Step(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
+class Seen:
+    """A reading that counts: when, what, and whether the count was BAD or stale since the one before it."""
+
     time_ns: int
     count: int
     gap: bool
@@ -91,10 +95,10 @@ def steps(rows: Sequence[Row], rules: CounterRules, hold_ns: int | None, known_u
         known_until_ns: rows at or after this are left out.
     """
     found: list[Step] = []
-    base: _Seen | None = None
-    held: list[_Seen] = []
+    base: Seen | None = None
+    held: list[Seen] = []
     gap_since_base = False
-    for seen in _good(rows, hold_ns, known_until_ns):
+    for seen in good(rows, whole, hold_ns, known_until_ns):
         if base is None:
             base = seen
             continue
@@ -117,19 +121,22 @@ def steps(rows: Sequence[Row], rules: CounterRules, hold_ns: int | None, known_u
     return found
 
 
-def _good(rows: Sequence[Row], hold_ns: int | None, known_until_ns: int) -> Iterator[_Seen]:
+def good(
+    rows: Sequence[Row], read: Callable[[Value], int | None], hold_ns: int | None, known_until_ns: int
+) -> Iterator[Seen]:
+    """The readings before `known_until_ns` that `read` makes a count of; those of which it makes None are BAD."""
     gap = False
     last_ns: int | None = None
     for time_ns, value, quality, _ in rows:
         if time_ns >= known_until_ns:
             return
-        count = None if quality >= Quality.BAD else whole(value)
+        count = None if quality >= Quality.BAD else read(value)
         if count is None:
             gap = True
             continue
         if last_ns is not None and hold_ns is not None and time_ns - last_ns > hold_ns:
             gap = True
-        yield _Seen(time_ns, count, gap)
+        yield Seen(time_ns, count, gap)
         gap, last_ns = False, time_ns
 
 
@@ -142,13 +149,13 @@ def whole(value: Value) -> int | None:
     return None
 
 
-def _follows(before: _Seen, seen: _Seen, rules: CounterRules) -> bool:
+def _follows(before: Seen, seen: Seen, rules: CounterRules) -> bool:
     most = rules.most(seen.time_ns - before.time_ns)
     rise = seen.count - before.count
     return rise >= 0 and (most is None or rise <= most)
 
 
-def _step(base: _Seen, seen: _Seen, rules: CounterRules, gap: bool) -> Step:
+def _step(base: Seen, seen: Seen, rules: CounterRules, gap: bool) -> Step:
     dt_ns = seen.time_ns - base.time_ns
     counts, word = _counts(base.count, seen.count, dt_ns, rules)
     flags: tuple[str, ...] = () if word is None else (word,)
@@ -173,7 +180,7 @@ def _counts(base: int, count: int, dt_ns: int, rules: CounterRules) -> tuple[int
     return (count, "reset") if most is None or count <= most else (0, "held")
 
 
-def _quarantine(base: _Seen, held: Sequence[_Seen], rules: CounterRules) -> Iterator[Step]:
+def _quarantine(base: Seen, held: Sequence[Seen], rules: CounterRules) -> Iterator[Step]:
     at_ns = held[-1].time_ns
     jump = held[0].count - base.count if held[0].count >= base.count else held[0].count
     gap = held[0].gap

@@ -10,7 +10,7 @@ a map either), and text by every character, so that "1" is not 1.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
@@ -140,9 +140,16 @@ def _label(row: Row, numbers: Mapping[Any, int], offline: int) -> int:
     _, value, quality, cause = row
     if not is_bad(value, quality):
         return numbers.get(value, _NUMBER["unmapped_state"])
-    if cause == "device_offline":
-        return offline
+    return offline if cause == "device_offline" else _cause(cause)
+
+
+def _cause(cause: str | None) -> int:
     return _NUMBER[cause] if cause in _KEPT_CAUSES else _NUMBER["bad_quality"]
+
+
+def label_of_bad(cause: str | None, when_offline: str) -> int:
+    """The number in `LABELS` of what a reading without a usable value means."""
+    return _NUMBER[when_offline] if cause == "device_offline" and when_offline != "unknown" else _cause(cause)
 
 
 def mark_short_stops(timeline: Timeline, short_stop_ns: int, known_until_ns: int) -> Timeline:
@@ -226,12 +233,21 @@ def apply_schedule(timeline: Timeline, scheduled: Sequence[Interval] | None, bre
     return Timeline(edges, labels, uncertain, producing & (closed | pause), timeline.count_gap[index])
 
 
-def watch_count(timeline: Timeline, rows: Sequence[Row], hold_ns: int | None, known_until_ns: int) -> Timeline:
-    """The timeline with what the readings of a count add: where it has a hole, and where it is uncertain."""
+def watch_count(
+    timeline: Timeline,
+    rows: Sequence[Row],
+    hold_ns: int | None,
+    known_until_ns: int,
+    is_hole: Callable[[Value, int], bool] = is_bad,
+) -> Timeline:
+    """The timeline with what the readings of a count add: where it has a hole, and where it is uncertain.
+
+    `is_hole` says of a reading's value and quality whether the count cannot use it.
+    """
     within = (int(timeline.edges[0]), int(timeline.edges[-1]))
     own_edges, row_index = coverage(rows, hold_ns, within, known_until_ns)
     used = rows[: bisect_left(rows, known_until_ns, key=_time)]
-    row_hole = np.array([*(is_bad(row[1], row[2]) for row in used), True, True], np.bool_)
+    row_hole = np.array([*(is_hole(row[1], row[2]) for row in used), True, True], np.bool_)
     row_doubt = np.array([*(row[2] == Quality.UNCERTAIN for row in used), False, False], np.bool_)
     if not (row_hole[row_index].any() or row_doubt[row_index].any()):
         return timeline
