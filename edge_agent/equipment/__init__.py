@@ -2,11 +2,12 @@
 
 `timeline` turns the stored readings of a status tag into spans of machine state, finds the short stops among them and
 lays the schedule over them. `counts` turns the readings of a count into steps of items; `counters` has the kind that
-only counts up.
+only counts up. `sources` has the three ways to a machine's state: a status map, rules (`rules`), the count of its items.
 """
 
 from edge_agent.equipment.counters import CounterRules, Step
 from edge_agent.equipment.counts import CountRules, IncrementRules, PulseRules, is_hole, steps
+from edge_agent.equipment.sources import FromCount, Rules, StateSource, StatusMap, Unmapped
 from edge_agent.equipment.timeline import (
     CAUSES,
     LABELS,
@@ -34,11 +35,16 @@ __all__ = [
     "UNKNOWN",
     "CountRules",
     "CounterRules",
+    "FromCount",
     "IncrementRules",
     "PulseRules",
     "Row",
+    "Rules",
+    "StateSource",
+    "StatusMap",
     "Step",
     "Timeline",
+    "Unmapped",
     "apply_schedule",
     "coverage",
     "is_bad",
