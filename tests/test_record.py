@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Any
@@ -77,7 +78,7 @@ def test_production_data_of_the_design_example_has_its_printed_digits() -> None:
         "time_s": '{"producing": 3010.2, "short_stop": 41.0, "delay": 120.0, "down": 300.0, "setup": 0.0, "idle": 0.0, '
         '"planned_stop": 119.0, "not_scheduled": 0.0, "unknown": 9.8}',
         "quantity": '{"produced": 1200, "good": 1190, "scrap": 10, "rework": 0, "unobserved": 0, "quarantined": 0, '
-        '"unit": "1"}',
+        '"unit": "1", "scrap_by_reason": {}, "rework_by_reason": {}}',
         "kpi": '{"availability": 0.867193, "effectiveness": 0.956747, "quality_ratio": 0.991667, '
         '"oee_index": 0.82277, "throughput_rate_per_h": 1200.0}',
         "completeness": '{"observed_s": 3590.2, "missing_s": {"device_offline": 9.8, "agent_down": 0.0, '
@@ -133,6 +134,19 @@ def test_revision_carries_what_it_replaces_and_validates() -> None:
     )  # fmt: skip
     received = valid("production", production_event(second))["data"]
     assert received["previous"] == {"revision": 0, "quantity": first["quantity"], "time_s": first["time_s"]}
+
+
+def test_quantity_lists_scrap_by_reason_and_a_revision_of_an_older_version_validates() -> None:
+    found = replace(design_window(), by_reason={"scrap": {"dimension/too long": 7, "unclassified": 3}})
+    data = record.production_data(PRESS, PARIS, "1h", found)
+    received = valid("production", production_event(data))["data"]
+    assert received["quantity"]["scrap_by_reason"] == {"dimension/too long": 7, "unclassified": 3}
+    assert received["quantity"]["rework_by_reason"] == {}
+    older = record.previous_of(data) | {"quantity": dict(data["quantity"])}
+    del older["quantity"]["scrap_by_reason"], older["quantity"]["rework_by_reason"]
+    valid("production", production_event(data | {"previous": older}))
+    with pytest.raises(jsonschema.ValidationError, match="scrap_by_reason"):
+        valid("production", production_event(data | {"quantity": older["quantity"]}))
 
 
 def test_window_across_a_shift_change_has_segments_and_no_shift() -> None:

@@ -200,6 +200,8 @@ def _quantity(machine: Machine, found: WindowData) -> dict[str, Any]:
         "unobserved": made.unobserved,
         "quarantined": made.quarantined,
         "unit": machine.unit,
+        "scrap_by_reason": dict(found.by_reason.get("scrap", {})),
+        "rework_by_reason": dict(found.by_reason.get("rework", {})),
     }
 
 

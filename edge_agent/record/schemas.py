@@ -38,6 +38,11 @@ def _words(*words: str) -> Schema:
     return {"type": "string", "enum": list(words)}
 
 
+_BY_REASON: Schema = {
+    "type": "object",
+    "additionalProperties": _COUNT,
+    "description": "items by reason, which sum to the whole; empty where no reasons are configured",
+}
 _TIME_S = _object(dict.fromkeys(STATES, _SECONDS), "seconds in each of the nine states; they sum to the window")
 _QUANTITY = _object(
     {
@@ -48,9 +53,13 @@ _QUANTITY = _object(
         "unobserved": _COUNT | {"description": "of produced: made while state or count were not observed"},
         "quarantined": _COUNT | {"description": "jumps of the counter beyond its plausible rate; not in produced"},
         "unit": _TEXT,
+        "scrap_by_reason": _BY_REASON,
+        "rework_by_reason": _BY_REASON,
     },
     "items; null where nothing counts them",
 )
+_OLDER_QUANTITY = _QUANTITY | {"required": [name for name in _QUANTITY["required"] if not name.endswith("_by_reason")]}
+"""What an earlier version of the agent said, which a revision repeats."""
 _COUNTS_AS = _words("availability_loss", "outside_planned_time")
 _DEFINITION = _object(
     {
@@ -88,7 +97,7 @@ _SEGMENT = _object(
         "time_s": _TIME_S,
     }
 )
-_PREVIOUS = _object({"revision": {"type": "integer", "minimum": 0}, "quantity": _QUANTITY, "time_s": _TIME_S})
+_PREVIOUS = _object({"revision": {"type": "integer", "minimum": 0}, "quantity": _OLDER_QUANTITY, "time_s": _TIME_S})
 _BECAUSE = _words("late_reading", "backfill", "late_loss", "reclassified", "entry", "clock")
 
 _DATA: dict[str, Schema] = {
