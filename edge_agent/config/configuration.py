@@ -77,7 +77,7 @@ def load(directory: Path, registry: Registry | None = None) -> Configuration:
     mqtt = load_mqtt(merged.sections.get("mqtt"), directory, report)
     calendar = load_calendar(merged.sections.get("calendar"), report)
     devices = load_devices(named["devices"], installed() if registry is None else registry, report)
-    machines = load_machines(named["machines"], named["devices"], devices, report)
+    machines = load_machines(named["machines"], named["devices"], devices, merged.sections.get("calendar"), report)
     document = _document(merged, report.unknown)
     found = report.result()
     return Configuration(

@@ -12,6 +12,7 @@ from edge_agent.config.later import check_later
 from edge_agent.config.models import MachineSettings
 from edge_agent.config.validation import validated
 from edge_agent.contract import Device
+from edge_agent.equipment.rules import parse
 from edge_agent.shifts import SHIFT
 
 
@@ -20,6 +21,7 @@ class _Use(NamedTuple):
 
     path: Path
     node: Node
+    tag: str
     exact: bool
     """Whether the raw value is needed, so that a deadband or a scale would falsify it."""
     every: bool = False
@@ -37,7 +39,7 @@ def load_machines(
     machines: dict[str, MachineSettings] = {}
     reasons = _reasons(device_entries, devices, report)
     tags = {f"{device}.{tag}" for device, entry in device_entries.items() for tag in tag_entries(entry)}
-    shifts = (((calendar.value.mapping if calendar else None) or {}).get("shifts")) is not None
+    shifts = ((calendar.value.mapping or {}) if calendar else {}).get("shifts")
     for name, entry in named.items():
         path: Path = ("machines", name)
         check_name(entry, path, report)
@@ -46,8 +48,8 @@ def load_machines(
         complete = True
         for use in _uses(entry, path):
             complete &= _check_use(use, device_entries, reasons, tags, report)
-        _check_map(entry, path, report)
-        if not shifts and not report.unreadable:
+        _check_maps(entry, path, report)
+        if (shifts is None or not shifts.value.value) and not report.unreadable:
             _check_no_shifts(entry, path, report)
         if settings is not None and complete and not report.stops(scope_of(path)):
             machines[name] = settings
@@ -68,6 +70,13 @@ def _uses(machine: Entry, path: Path) -> Iterator[_Use]:
     for section in ("state", "reason", "product"):
         if section in settings:
             yield from _use(settings[section], (*path, section), exact=section == "state")
+    state = (settings["state"].value.mapping or {}) if "state" in settings else {}
+    if "mode" in state:
+        yield from _use(state["mode"], (*path, "state", "mode"), exact=True)
+    if "when" in state:
+        for word, rule in (state["when"].value.mapping or {}).items():
+            for tag in _tags_in(rule.value):
+                yield _Use((*path, "state", "when", word), rule.value, tag, exact=False)
     for section in ("counts", "process"):
         if section in settings:
             for name, entry in (settings[section].value.mapping or {}).items():
@@ -83,14 +92,22 @@ def _use(entry: Entry, path: Path, exact: bool) -> Iterator[_Use]:
     tag, kind = settings.get("tag"), settings.get("kind")
     if tag is not None and tag.value.text is not None and tag.value.text.count(".") == 1:
         every = exact and kind is not None and kind.value.text == "increment"
-        yield _Use((*path, "tag"), tag.value, exact, every)
+        yield _Use((*path, "tag"), tag.value, tag.value.text, exact, every)
+
+
+def _tags_in(rule: Node) -> tuple[str, ...]:
+    """The tags of a rule; none where it is no rule, which the model says."""
+    try:
+        return parse(rule.text or "").tags
+    except ValueError:
+        return ()
 
 
 def _check_use(
     use: _Use, entries: dict[str, Entry], reasons: Mapping[str, str], tags: set[str], report: Report
 ) -> bool:
     """Whether the tag is there and can be used so; what is wrong is reported, if it is certain."""
-    text = use.node.text or ""
+    text = use.tag
     device, _, tag = text.partition(".")
     scope = scope_of(use.path)
     if device in reasons:
@@ -139,10 +156,16 @@ def _check_no_shifts(machine: Entry, path: Path, report: Report) -> None:
             report.add(Fault(item.place, message, (*path, "summarize", index), item.text, scope=scope_of(path)))
 
 
-def _check_map(machine: Entry, path: Path, report: Report) -> None:
-    """Report values of a status map that one reading could match twice, such as 1 and 0x1, or 1 and true."""
+def _check_maps(machine: Entry, path: Path, report: Report) -> None:
     state = (machine.value.mapping or {}).get("state")
-    given = None if state is None else (state.value.mapping or {}).get("map")
+    mode = None if state is None else (state.value.mapping or {}).get("mode")
+    _check_map(state, (*path, "state"), report)
+    _check_map(mode, (*path, "state", "mode"), report)
+
+
+def _check_map(source: Entry | None, path: Path, report: Report) -> None:
+    """Report values of a map that one reading could match twice, such as 1 and 0x1, or 1 and true."""
+    given = None if source is None else (source.value.mapping or {}).get("map")
     seen: dict[str, Entry] = {}
     for name, entry in ({} if given is None else given.value.mapping or {}).items():
         value = entry.key.value
@@ -150,5 +173,5 @@ def _check_map(machine: Entry, path: Path, report: Report) -> None:
         earlier = seen.setdefault(word, entry)
         if earlier is not entry:
             message = f"is the same value as {earlier.key.text!r} at {earlier.key.place}"
-            where = (*path, "state", "map", name)
+            where = (*path, "map", name)
             report.add(Fault(entry.key.place, message, where, scope=scope_of(path)))

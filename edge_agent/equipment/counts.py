@@ -55,6 +55,7 @@ class IncrementRules:
 
 
 CountRules = CounterRules | PulseRules | IncrementRules
+_BAD = int(Quality.BAD)
 
 
 def steps(rows: Sequence[Row], rules: CountRules, hold_ns: int | None, known_until_ns: int) -> list[Step]:
@@ -76,7 +77,7 @@ def steps(rows: Sequence[Row], rules: CountRules, hold_ns: int | None, known_unt
 
 def is_hole(rules: CountRules, value: Value, quality: int) -> bool:
     """Whether a reading leaves a hole in this count: it is BAD, or its value is none that this kind can count."""
-    return quality >= Quality.BAD or _READ[type(rules)](value) is None
+    return quality >= _BAD or _READ[type(rules)](value) is None
 
 
 def level(value: Value) -> int | None:
