@@ -14,6 +14,7 @@ from edge_agent.config.faults import Fault, Report
 from edge_agent.config.models import AgentSettings, BufferSettings, CalendarSettings, MqttSettings, ShiftSettings
 from edge_agent.config.secrets import check_secrets
 from edge_agent.config.validation import validated
+from edge_agent.shifts import OFF
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -93,6 +94,9 @@ def _check_shifts(shifts: dict[str, ShiftSettings], entries: dict[str, Entry], r
     for name, shift in shifts.items():
         entry = entries[name]
         where: faults.Path = ("calendar", "shifts", name)
+        if name == OFF:
+            message = f"{OFF!r} is the name of the time outside all shifts; give this one another"
+            report.add(Fault(entry.key.place, message, where))
         days = shift_days(shift.days)
         if days is None:
             place = (entry.value.mapping or {})["days"].value.place
