@@ -17,6 +17,7 @@ from edge_agent.config import computed_windows, load
 EXAMPLE = Path(__file__).parent / "cases" / "design_example"
 STATE = "{tag: press.status, map: {1: producing, 2: down}}"
 OTHER = DEVICE.replace("press", "oven").replace("//1", "//2").replace("{address: 1}", "{address: 1, scale: 10}")
+OTHER += "      every: {address: 3, store: every}\n"
 
 
 def _machine(line: str) -> str:
@@ -52,6 +53,7 @@ def _counts(text: str) -> str:
         (_counts("produced: {tag: press.count, kind: pulse, reset: drop}"), "6:56", "only a counter has it; remove it"),
         (_counts("produced: {tag: press.count, kind: pulse, max_rate: 1 /s}"), "6:56", "a pulse has none"),
         (_counts("produced: {tag: press.count, kind: increment}"), "6:30", "add store: every to the tag at d.yaml:6:7"),
+        (_counts("produced: {tag: oven.every, kind: increment}"), "6:30", "read at each poll, and as an increment the"),
         (_counts("produced: [{tag: press.count, kind: pulse}, {tag: press.status}]"), "6:58", "needs max_rate"),
         (_counts("produced: [{tag: press.count, kind: pulse}, {tag: press.count, kind: pulse}]"), "6:59", "twice"),
         (_counts("produced: {tag: press.count, kind: pulse}, scrap: {tag: press.count, kind: pulse}"), "6:65", "twice"),

@@ -10,7 +10,7 @@ import pytest
 from fakes import S
 
 from edge_agent.config import Configuration, load
-from edge_agent.equipment import CounterRules
+from edge_agent.equipment import CounterRules, IncrementRules, PulseRules
 from edge_agent.machines import calendar_of, summarized, tags_of
 
 CONFIG = """
@@ -72,6 +72,44 @@ def test_machine_carries_every_choice_of_its_settings(configuration: Configurati
     assert (definition.planned_run_time_ns, definition.short_stop_ns) == (3 * S // 2, 10 * S)
     assert (definition.setup_counts_as, definition.idle_counts_as) == ("outside_planned_time", "availability_loss")
     assert definition.when_offline == "down"
+
+
+COUNTED = """
+devices:
+  scanner:
+    driver: serial
+    url: socket://127.0.0.1:1
+    frame: {end: "\\n"}
+    pattern: '(?P<pieces>\\d+)'
+    tags: {pieces: {address: pieces, type: int, store: every}}
+machines:
+  packer:
+    area: hall
+    line: a
+    state: {tag: plc.status, map: {1: producing}}
+    counts:
+      good: [{tag: scanner.pieces, kind: increment, max_rate: 100 /s}, {tag: plc.count, items_per_count: 2}]
+      scrap: [{tag: plc.scrap, kind: pulse, items_per_count: 3, reason: surface/burr}]
+    planned_run_time_per_item: 1500 ms
+"""
+
+
+def test_machine_has_every_kind_of_count_and_silence_of_an_increment_is_no_gap(
+    tmp_path: Path, configuration: Configuration
+) -> None:
+    (tmp_path / "counted.yaml").write_text(COUNTED)
+    configuration = load(tmp_path)
+    assert configuration.errors == ()
+    polls = {tag.name: tag.poll_ns for device in configuration.devices.values() for tag in device.tags}
+    machine = summarized("packer", configuration.machines["packer"], "s", polls, 60 * S).machine
+    assert machine.counts == {
+        "good": (
+            IncrementRules("scanner.pieces", Fraction(100)),
+            CounterRules("plc.count", Fraction(2), items_per_count=2),
+        ),
+        "scrap": (PulseRules("plc.scrap", 3, "surface/burr"),),
+    }
+    assert machine.hold_ns == {"plc.status": 63 * S, "scanner.pieces": None, "plc.count": 75 * S, "plc.scrap": 63 * S}
 
 
 def test_calendar_has_the_shifts_the_breaks_and_the_closed_days(configuration: Configuration) -> None:

@@ -6,11 +6,12 @@ import hashlib
 import json
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from edge_agent.config import faults
-from edge_agent.config.devices import load_devices
+from edge_agent.config.devices import load_devices, streams
 from edge_agent.config.document import Entry, Node
 from edge_agent.config.faults import Fault, Place, Report
 from edge_agent.config.files import Merged, read
@@ -76,8 +77,12 @@ def load(directory: Path, registry: Registry | None = None) -> Configuration:
     buffer = load_buffer(merged.sections.get("buffer"), report)
     mqtt = load_mqtt(merged.sections.get("mqtt"), directory, report)
     calendar = load_calendar(merged.sections.get("calendar"), report)
-    devices = load_devices(named["devices"], installed() if registry is None else registry, report)
-    machines = load_machines(named["machines"], named["devices"], devices, merged.sections.get("calendar"), report)
+    registry = installed() if registry is None else registry
+    devices = load_devices(named["devices"], registry, report)
+    streamed = partial(streams, devices, registry)
+    machines = load_machines(
+        named["machines"], named["devices"], devices, streamed, merged.sections.get("calendar"), report
+    )
     document = _document(merged, report.unknown)
     found = report.result()
     return Configuration(

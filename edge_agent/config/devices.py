@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -12,7 +12,7 @@ from edge_agent.config.faults import Fault, Path, Report, closest, scope_of
 from edge_agent.config.models import Name
 from edge_agent.config.secrets import check_secrets
 from edge_agent.config.validation import DRIVER_MISTAKES, driver_mistake, validated
-from edge_agent.contract import ConfigError, Device, DeviceSettings, Driver, Tag
+from edge_agent.contract import ConfigError, Device, DeviceSettings, Driver, Streams, Tag
 from edge_agent.registry import Registry
 
 _NAME: TypeAdapter[str] = TypeAdapter(Name)
@@ -50,6 +50,13 @@ def tag_entries(device: Entry) -> dict[str, Entry]:
     """The tags of a device as they stand in the document; none where there are none."""
     tags = (device.value.mapping or {}).get("tags")
     return {} if tags is None else tags.value.mapping or {}
+
+
+def streams(devices: Mapping[str, Device], registry: Registry, name: str) -> bool:
+    """Whether a tag of a sound device comes by itself, or else is polled; opens nothing."""
+    device = devices[name.partition(".")[0]]
+    driver = registry.driver(device.settings.driver)([device])
+    return isinstance(driver, Streams) and any(driver.streams(tag) for tag in device.tags if tag.name == name)
 
 
 def _driver(entry: Entry, path: Path, registry: Registry, report: Report) -> type[Driver] | None:

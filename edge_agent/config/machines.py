@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from edge_agent.config.devices import check_name, tag_entries
@@ -25,13 +25,14 @@ class _Use(NamedTuple):
     exact: bool
     """Whether the raw value is needed, so that a deadband or a scale would falsify it."""
     every: bool = False
-    """Whether each reading counts, so that each must be stored."""
+    """Whether each reading counts, so that each must be new, and stored."""
 
 
 def load_machines(
     named: dict[str, Entry],
     device_entries: dict[str, Entry],
     devices: Mapping[str, Device],
+    streams: Callable[[str], bool],
     calendar: Entry | None,
     report: Report,
 ) -> dict[str, MachineSettings]:
@@ -47,7 +48,8 @@ def load_machines(
         settings = validated(MachineSettings, entry, path, report)
         complete = True
         for use in _uses(entry, path):
-            complete &= _check_use(use, device_entries, reasons, tags, report)
+            sound = _check_use(use, device_entries, reasons, tags, report)
+            complete &= sound and (not use.every or _check_stream(use, streams, report))
         _check_maps(entry, path, report)
         if (shifts is None or not shifts.value.value) and not report.unreadable:
             _check_no_shifts(entry, path, report)
@@ -154,6 +156,19 @@ def _check_no_shifts(machine: Entry, path: Path, report: Report) -> None:
         if (item.text or "").strip() == SHIFT:
             message = "there are no shifts; add them under calendar.shifts, or leave this window out"
             report.add(Fault(item.place, message, (*path, "summarize", index), item.text, scope=scope_of(path)))
+
+
+def _check_stream(use: _Use, streams: Callable[[str], bool], report: Report) -> bool:
+    """Whether the tag's device sends its readings by itself: of one that is asked, the same value would count again."""
+    text = use.tag
+    if streams(text):
+        return True
+    message = (
+        f"{text} is read at each poll, and as an increment the same value would count each time; "
+        "name a tag that its device sends by itself, such as a scanner's, or count its rises with kind: counter"
+    )
+    report.add(Fault(use.node.place, message, use.path, scope=scope_of(use.path)))
+    return False
 
 
 def _check_maps(machine: Entry, path: Path, report: Report) -> None:
