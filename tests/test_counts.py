@@ -98,7 +98,7 @@ def test_increment_beyond_its_rate_is_quarantined_at_once() -> None:
         (500, 0, True, ()), (0, 3, False, ("quarantined",)), (2, 0, False, ()), (0, -3, False, ("quarantined",)),
     ]  # fmt: skip
     boxes = IncrementRules("d.a", Fraction(2), items_per_count=12)
-    assert found(boxes, at(0, 1), at(0.5, 1), at(1, 2)) == [
+    assert found(boxes, at(0, 1), at(0.5, 1), at(6.5, 2)) == [
         (12, 0, True, ()), (12, 0, False, ()), (0, 24, False, ("quarantined",)),
     ]  # fmt: skip
 
@@ -146,8 +146,12 @@ def test_scrap_is_listed_by_reason_and_sums_to_the_scrap() -> None:
     made = window({"good": (PulseRules("d.c"),), "scrap": (long, burr)}, a=[at(0, 0), at(1, 1)], b=[at(0, 0), at(2, 3)])
     assert made.by_reason == {"scrap": {"dimension/too long": 1, "unclassified": 3}}
     assert made.quantities["scrap"] == Tally(4)
-    same = window({"good": (PulseRules("d.c"),), "scrap": (long, replace(burr, reason=long.reason))}, b=[at(0, 2)])
-    assert same.by_reason == {"scrap": {"dimension/too long": 2}}
+    same = window(
+        {"good": (PulseRules("d.c"),), "scrap": (long, replace(burr, reason=long.reason))},
+        b=[at(0, 2)],
+        a=[at(0, 0), at(1, 1)],
+    )
+    assert same.by_reason == {"scrap": {"dimension/too long": 3}}
     assert window({"good": (PulseRules("d.c"),), "rework": (long,)}).by_reason == {"rework": {"dimension/too long": 0}}
 
 
