@@ -65,7 +65,7 @@ def _counts(text: str) -> str:
         (_counts("produced: press.count"), "6:24", "expected keys with values below this"),
         (_counts("produced: {kind: pulse}"), "6:14", "the key `tag` is missing"),
         (_machine("summarize: [1 min, 7 min]"), "7:24", "not a window; found '7 min'; allowed: 10s, 15s"),
-        (_machine("summarize: [1 min, shift, day]"), "7:24", "add them under calendar.shifts, or leave this window out"),
+        (_machine("summarize: [1 min, shift, day]"), "7:24", "add them under calendar.shifts, or leave this"),
         (_machine("short_stop: 60"), "7:17", "a duration is a number and its unit"),
         (MACHINE.replace("press-01", "press 01"), "2:3", "did you mean 'press-01'?"),
     ],
