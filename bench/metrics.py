@@ -8,7 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from edge_agent.contract import NS_PER_S
-from edge_agent.equipment import CounterRules, Row
+from edge_agent.equipment import CounterRules, Row, StatusMap
 from edge_agent.metrics import Definition
 from edge_agent.production import Machine, compute, lookback_ns
 from edge_agent.shifts import Calendar
@@ -23,8 +23,7 @@ _CALENDAR = Calendar()
 _MACHINE = Machine(
     "press-01",
     "acme/lyon/hall/a/press-01",
-    "plc.status",
-    {1: "producing", 3: "down"},
+    StatusMap("plc.status", {1: "producing", 3: "down"}),
     {"plc.status": _HOLD_NS, "plc.count": _HOLD_NS},
     {"produced": (CounterRules("plc.count", Fraction(2), 65_536),)},
     Definition(planned_run_time_ns=NS_PER_S),

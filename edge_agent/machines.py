@@ -5,11 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 from edge_agent.config import computed_windows
-from edge_agent.config.models import CalendarSettings, CountSettings, MachineSettings
+from edge_agent.config.models import CalendarSettings, CountSettings, MachineSettings, ModeSettings
 from edge_agent.contract import NS_PER_S
-from edge_agent.equipment import CounterRules, CountRules, IncrementRules, PulseRules
+from edge_agent.equipment import (
+    CounterRules,
+    CountRules,
+    FromCount,
+    IncrementRules,
+    PulseRules,
+    Rules,
+    StateSource,
+    StatusMap,
+)
+from edge_agent.equipment.named_maps import PRODUCTION
+from edge_agent.equipment.rules import parse
 from edge_agent.metrics import Definition
 from edge_agent.production import Machine
 from edge_agent.shifts import Calendar, Shift, minutes
@@ -30,7 +42,7 @@ class Summarized:
 
 def tags_of(settings: MachineSettings) -> tuple[str, ...]:
     """The tags that a machine draws on, each once."""
-    tags = [settings.state.tag] if settings.state.tag else []
+    tags = [*_source(settings).tags]
     tags += [count.tag for several in settings.counts.values() for count in several]
     tags += [part.tag for part in (settings.reason, settings.product, *settings.process.values()) if part is not None]
     return tuple(dict.fromkeys(tags))
@@ -48,13 +60,10 @@ def summarized(
         polls_ns: how often each tag is polled, in ns.
         refresh_ns: how often an unchanged reading is stored, in ns.
     """
-    if settings.state.tag is None or settings.state.map is None:
-        raise ValueError(f"the state of {name} comes from no status tag")
     machine = Machine(
         name=name,
         subject=subject,
-        state_tag=settings.state.tag,
-        state_map=dict(settings.state.map),
+        state=_source(settings),
         hold_ns={tag: refresh_ns + POLLS_HELD * polls_ns[tag] for tag in tags_of(settings)}
         | dict.fromkeys(_increments(settings)),
         counts={
@@ -72,6 +81,21 @@ def summarized(
         ),
     )
     return Summarized(machine, settings, computed_windows(settings), settings.settle)
+
+
+def _source(settings: MachineSettings) -> StateSource:
+    state, mode = settings.state, settings.state.mode
+    if state.when is not None:
+        return Rules(tuple((word, parse(text)) for word, text in state.when.items()))
+    if state.tag is not None and state.map is not None:
+        return StatusMap(state.tag, dict(state.map), None if mode is None else StatusMap(mode.tag, _mode_words(mode)))
+    if settings.stopped_after_ns is None:
+        raise ValueError("a state comes from a status, from rules, or from the count with a planned run time")
+    return FromCount(tuple(_rules(count, settings) for count in settings.counted), settings.stopped_after_ns)
+
+
+def _mode_words(mode: ModeSettings) -> dict[Any, str]:
+    return {value: "producing" if word == PRODUCTION else word for value, word in mode.map.items()}
 
 
 def _rules(count: CountSettings, settings: MachineSettings) -> CountRules:

@@ -7,17 +7,16 @@ in the window of the reading that shows it; the KPIs, on what was made while som
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial, reduce
 from itertools import accumulate, chain
-from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from edge_agent import equipment, metrics
-from edge_agent.contract import Value
-from edge_agent.equipment import CAUSES, LABELS, STATES, CountRules, Row, Timeline
+from edge_agent.contract import NS_PER_S
+from edge_agent.equipment import CAUSES, LABELS, STATES, CountRules, Row, StateSource, Timeline, Unmapped
 from edge_agent.metrics import Definition
 from edge_agent.shifts import Calendar
 
@@ -32,15 +31,15 @@ UNCLASSIFIED = "unclassified"
 class Machine:
     """One machine as `compute` needs it.
 
-    `subject` is its path, `enterprise/site/area/line/machine`. `hold_ns` says for each tag how long a value holds
-    without a new reading (refresh and three polls); a tag that is not in it, or None, holds for ever. `counts` has
-    produced, good, scrap and rework, as far as they are counted; several counts of one quantity add up.
+    `subject` is its path, `enterprise/site/area/line/machine`. `state` is where its state comes from. `hold_ns` says
+    for each tag how long a value holds without a new reading (refresh and three polls); a tag that is not in it, or
+    None, holds for ever. `counts` has produced, good, scrap and rework, as far as they are counted; several counts of
+    one quantity add up.
     """
 
     name: str
     subject: str
-    state_tag: str
-    state_map: Mapping[Any, str]
+    state: StateSource
     hold_ns: Mapping[str, int | None]
     counts: Mapping[str, tuple[CountRules, ...]]
     definition: Definition = field(default_factory=Definition)
@@ -48,8 +47,8 @@ class Machine:
 
     @property
     def tags(self) -> tuple[str, ...]:
-        """The tags whose rows `compute` needs, the status tag first."""
-        return tuple(dict.fromkeys([self.state_tag, *(rules.tag for rules in self.rules)]))
+        """The tags whose rows `compute` needs, those of the state first."""
+        return tuple(dict.fromkeys([*self.state.tags, *(rules.tag for rules in self.rules)]))
 
     @property
     def rules(self) -> tuple[CountRules, ...]:
@@ -82,10 +81,10 @@ class WindowData:
     """What is known of one window. Times in ns; `times_ns` has the nine states and sums to the window.
 
     `missing_ns` has the eight causes and sums to `times_ns["unknown"]`. A quantity is None where nothing counts it.
-    `settled` is false while a stop that overlaps the window is open and may yet turn out to be short.
-    `unmapped` has the status values that the map does not know. `segments` has the window's parts, in order, where the
-    shift changes inside it, and is empty where it does not. `by_reason` has the items of a quantity by their reasons,
-    which sum to it, where reasons are configured for it.
+    `settled` is false while a stop that overlaps the window is open and may yet turn out to be short, and while the
+    state waits for the next item. `unmapped` has the status values that the map does not know. `segments` has the
+    window's parts, in order, where the shift changes inside it, and is empty where it does not. `by_reason` has the
+    items of a quantity by their reasons, which sum to it, where reasons are configured for it.
     """
 
     start_ns: int
@@ -98,7 +97,7 @@ class WindowData:
     flags: tuple[str, ...]
     count_gap: bool
     settled: bool
-    unmapped: tuple[Value, ...]
+    unmapped: tuple[Unmapped, ...]
     segments: tuple[WindowData, ...] = ()
     by_reason: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
@@ -119,15 +118,24 @@ def lookback_ns(machine: Machine) -> int:
     Counts need their last `COUNTER_LOOKBACK_READINGS` good readings before the window too, and all rows since.
     """
     holds = [machine.hold_ns.get(rules.tag) or 0 for rules in machine.rules]
-    return max(machine.definition.short_stop_ns, *holds, 0)
+    return max(machine.definition.short_stop_ns + machine.state.reach_ns + 1, *holds)
+
+
+def lookahead_ns(machine: Machine) -> int:
+    """How far beyond the last window the rows must reach, in ns, so that its state and its stops are certain."""
+    return machine.definition.short_stop_ns + machine.state.reach_ns + NS_PER_S
 
 
 class Present(NamedTuple):
-    """A machine's state now: since when (no earlier than the rows reach), and why it is unknown."""
+    """A machine's state now: since when (no earlier than the rows reach), and why it is unknown.
+
+    `until_ns`: then it may change although no reading comes; None: only a reading, its absence or the calendar does.
+    """
 
     state: str
     since_ns: int
     cause: str | None
+    until_ns: int | None = None
 
 
 def present(machine: Machine, calendar: Calendar, rows: Mapping[str, Sequence[Row]], now_ns: int) -> Present:
@@ -139,19 +147,33 @@ def present(machine: Machine, calendar: Calendar, rows: Mapping[str, Sequence[Ro
     while place and labels[place - 1] == labels[-1]:
         place -= 1
     since_ns = int(timeline.edges[place])
+    undecided = machine.state.undecided(rows, machine.hold_ns, now_ns)
+    until_ns = None if undecided is None else undecided[1]
     if labels[-1] < equipment.UNKNOWN:
-        return Present(STATES[labels[-1]], since_ns, None)
-    return Present("unknown", since_ns, LABELS[labels[-1]])
+        return Present(STATES[labels[-1]], since_ns, None, until_ns)
+    return Present("unknown", since_ns, LABELS[labels[-1]], until_ns)
 
 
 def unsettled_since_ns(machine: Machine, rows: Mapping[str, Sequence[Row]], known_until_ns: int) -> int | None:
-    """When a stop began that is open at `known_until_ns` and may yet turn out to be short, in ns; else None.
+    """Since when the states may yet change without a late reading, in ns; else None.
 
-    Windows that overlap [this, known_until_ns) and are already published may change once the stop ends.
+    A stop may be open at `known_until_ns` and turn out to be short, or the next item may come too late. Windows that
+    overlap [this, known_until_ns) and are already published may change then.
     """
     reach = min(_first_ns(machine, rows, known_until_ns), known_until_ns - 1)
     raw = _own_states(machine, rows, (reach, known_until_ns), known_until_ns)
-    return equipment.open_stop_since(raw, machine.definition.short_stop_ns, known_until_ns)
+    return _unsettled_since(machine, rows, raw, known_until_ns)
+
+
+def _unsettled_since(
+    machine: Machine, rows: Mapping[str, Sequence[Row]], own: Timeline, known_until_ns: int
+) -> int | None:
+    undecided = machine.state.undecided(rows, machine.hold_ns, known_until_ns)
+    if undecided is None:
+        return equipment.open_stop_since(own, machine.definition.short_stop_ns, known_until_ns)
+    # A stop before it may go on through it.
+    stop = equipment.open_stop_since(own, machine.definition.short_stop_ns, undecided[0])
+    return undecided[0] if stop is None else min(stop, undecided[0])
 
 
 def compute(
@@ -189,19 +211,11 @@ def _with_segments(window: WindowData, segments: tuple[WindowData, ...]) -> Wind
 
 
 def _first_ns(machine: Machine, rows: Mapping[str, Sequence[Row]], before_ns: int) -> int:
-    own = rows.get(machine.state_tag, ())
-    return min(own[0][0], before_ns) if own else before_ns
+    return min([before_ns, *(own[0][0] for tag in machine.state.tags if (own := rows.get(tag)))])
 
 
 def _own_states(machine: Machine, rows: Mapping[str, Sequence[Row]], within: Interval, known_until_ns: int) -> Timeline:
-    return equipment.state_timeline(
-        rows.get(machine.state_tag, ()),
-        machine.state_map,
-        machine.hold_ns.get(machine.state_tag),
-        within,
-        known_until_ns,
-        machine.definition.when_offline,
-    )
+    return machine.state.timeline(rows, machine.hold_ns, within, known_until_ns, machine.definition.when_offline)
 
 
 def _timelines(
@@ -235,7 +249,7 @@ def _windows(
         name: [_Count(machine, rules, rows, own, known_until_ns) for rules in several]
         for name, several in machine.counts.items()
     }
-    open_since = equipment.open_stop_since(own, machine.definition.short_stop_ns, known_until_ns)
+    open_since = _unsettled_since(machine, rows, own, known_until_ns)
     found = []
     for place, (start_ns, end_ns) in enumerate(windows):
         times_ns, missing_ns = _elements(times[place])
@@ -246,7 +260,7 @@ def _windows(
         flags = [*kpis.flags, *_count_flags(counts, start_ns, end_ns)]
         flags += ["producing_outside_plan"] if outside[place] else []
         flags += ["count_gap"] if gaps[place] else []
-        unmapped = _unmapped(machine, rows, start_ns, end_ns) if missing_ns["unmapped_state"] else ()
+        unmapped = machine.state.unmapped(rows, start_ns, end_ns) if missing_ns["unmapped_state"] else ()
         settled = open_since is None or end_ns <= open_since or start_ns >= known_until_ns
         found.append(
             WindowData(
@@ -271,14 +285,6 @@ def _quantities(counted: dict[str, Tally]) -> dict[str, Tally | None]:
     elif scrap is None and produced is not None and good is not None:
         scrap = produced - good
     return {"produced": produced, "good": good, "scrap": scrap, "rework": counted.get("rework")}
-
-
-def _unmapped(machine: Machine, rows: Mapping[str, Sequence[Row]], start_ns: int, end_ns: int) -> tuple[Value, ...]:
-    own = rows[machine.state_tag]
-    first = max(0, bisect_right(own, start_ns, key=itemgetter(0)) - 1)
-    last = bisect_left(own, end_ns, key=itemgetter(0))
-    usable = (value for _, value, quality, _ in own[first:last] if not equipment.is_bad(value, quality))
-    return tuple(dict.fromkeys(value for value in usable if value not in machine.state_map))
 
 
 def _by_reason(machine: Machine, tallies: Mapping[str, Sequence[Tally]]) -> dict[str, dict[str, int]]:

@@ -18,8 +18,8 @@ from typing import Any, Protocol
 from edge_agent import production, record, shifts
 from edge_agent.clock import Clock
 from edge_agent.config import Configuration
-from edge_agent.contract import NS_PER_S, Value
-from edge_agent.equipment import Row
+from edge_agent.contract import NS_PER_S
+from edge_agent.equipment import Row, Unmapped
 from edge_agent.machines import Summarized, calendar_of, summarized
 from edge_agent.production import COUNTER_LOOKBACK_READINGS, WindowData
 from edge_agent.store import Draft, Issued, Store, StoreError, StoreThread
@@ -64,10 +64,10 @@ class Line:
     reopen_from: int | None = None
     reopen_why: record.Because | None = None
     last_reading: int = 0
-    unmapped: set[Value] = field(default_factory=set)
+    unmapped: set[Unmapped] = field(default_factory=set)
     newest: dict[str, Any] | None = None
     state: production.Present | None = None
-    state_reading: Row | None = None
+    state_readings: tuple[Row | None, ...] = ()
     state_told: int = 0
 
 
@@ -217,8 +217,8 @@ class Summarizer:
         windows = [window for sizes in (due, reopened) for found in sizes.values() for window in found]
         since = min(window[0] for window in windows) - production.lookback_ns(machine)
         # So far that the length of a stop at the end of the last window is seen, and no farther: rows cost memory.
-        known = min(known_until, max(window[1] for window in windows) + machine.definition.short_stop_ns + NS_PER_S)
-        rows = {tag: store.readings.steps(tag, since, known, COUNTER_LOOKBACK_READINGS) for tag in machine.tags}
+        known = min(known_until, max(window[1] for window in windows) + production.lookahead_ns(machine))
+        rows = self._rows(machine.tags, since, known)
         return Job(due, reopened, rows, known, more=until < known_until - line.of.settle_ns)
 
     def _windows(self, size: str, since: int, until: int) -> list[Interval]:
@@ -350,11 +350,12 @@ class Summarizer:
     # ------------------------------------------------------------------------------------- what people see
 
     def _warn_of_unmapped(self, line: Line, windows: Iterable[WindowData]) -> None:
-        for value in {value for window in windows for value in window.unmapped} - line.unmapped:
-            line.unmapped.add(value)
+        name = line.of.machine.name
+        for found in {found for window in windows for found in window.unmapped} - line.unmapped:
+            line.unmapped.add(found)
             log.warning(
-                "%s: %s is %r, which machines.%s.state.map does not know: unknown until it is added",
-                line.of.machine.name, line.of.machine.state_tag, value, line.of.machine.name,
+                "%s: %s is %r, which machines.%s.state.%s does not know: unknown until it is added",
+                name, found.tag, found.value, name, found.key,
             )  # fmt: skip
 
     def _remember_newest(self, line: Line, drafts: Iterable[Draft]) -> None:
@@ -378,22 +379,39 @@ class Summarizer:
 
     async def _tell_states(self) -> None:
         """Publish each machine's present state, retained: when it changes, and each minute."""
-        tags = [line.of.machine.state_tag for line in self._lines]
+        tags = [tag for line in self._lines for tag in line.of.machine.state.tags]
         newest = await self._thread.call(self._thread.store.readings.newest_of, tags)
         for line in self._lines:
-            reading = newest[line.of.machine.state_tag]
-            due = self._clock.now() - line.state_told >= STATE_REPEAT_NS
-            if reading is not None and (due or reading != line.state_reading):
-                await self._tell_state(line, reading)
+            readings = tuple(newest[tag] for tag in line.of.machine.state.tags)
+            now, until = self._clock.now(), line.state.until_ns if line.state else None
+            due = now - line.state_told >= STATE_REPEAT_NS
+            changed = readings != line.state_readings or (until is not None and now >= until)
+            if any(readings) and (due or changed):
+                await self._look_at_state(line, due)
+                line.state_readings = readings
 
-    async def _tell_state(self, line: Line, reading: Row) -> None:
-        now, tag, store = self._clock.now(), line.of.machine.state_tag, self._thread.store
-        rows = {tag: await self._thread.call(store.readings.steps, tag, now - HOUR_NS, now)}
-        present = production.present(line.of.machine, self._calendar, rows, now)
+    async def _look_at_state(self, line: Line, due: bool) -> None:
+        """Find a machine's present state, and tell it when it is due or another one."""
+        machine, before, now = line.of.machine, line.state, self._clock.now()
+        reach = now - (HOUR_NS if before is None else production.lookback_ns(machine))
+        rows = await self._thread.call(self._rows, machine.state.tags, reach, now)
+        found = production.present(machine, self._calendar, rows, now)
+        same = before is not None and (found.state, found.cause) == (before.state, before.cause)
+        if before is not None and same and found.since_ns <= reach:
+            found = found._replace(since_ns=before.since_ns)
+        line.state = found
+        if due or not same:
+            await self._tell_state(line, found, now)
+
+    def _rows(self, tags: Iterable[str], since: int, until: int) -> dict[str, list[Row]]:
+        steps = self._thread.store.readings.steps
+        return {tag: steps(tag, since, until, COUNTER_LOOKBACK_READINGS) for tag in tags}
+
+    async def _tell_state(self, line: Line, present: production.Present, now: int) -> None:
         data = record.state_data(line.of.machine, present, self._calendar.shift_at(now))
-        issued = await self._thread.call(store.take_number)
+        issued = await self._thread.call(self._thread.store.take_number)
         payload = self._frozen("state", line.of.machine.subject, data, issued)
-        line.state, line.state_reading, line.state_told = present, reading, now
+        line.state_told = now
         topic = record.state_topic(self._publisher.prefix, line.of.machine.subject)
         self._uplink.publish_latest(topic, payload, STATE_EXPIRY_S)
 

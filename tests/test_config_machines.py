@@ -24,6 +24,10 @@ def _machine(line: str) -> str:
     return MACHINE + f"    {line}\n"
 
 
+def _state(text: str) -> str:
+    return MACHINE.replace(STATE, text)
+
+
 def _counts(text: str) -> str:
     return MACHINE.replace("produced: {tag: press.count, max_rate: 2 /s}", text)
 
@@ -48,8 +52,30 @@ def _counts(text: str) -> str:
         (MACHINE.replace(", max_rate: 2 /s", ""), "6:14", "counts.produced: a counter needs max_rate, such as 2 /s"),
         (MACHINE.replace("2 /s", "2"), "6:53", "a rate is a number per s, min or h, such as 2 /s"),
         (MACHINE.replace("produced", "producd"), "6:14", "did you mean 'produced'?"),
-        (MACHINE.replace(STATE, "{when: {down: 'press.x'}}"), "5:13", "state.when: comes with a later version"),
-        (MACHINE.replace(STATE, "{from_count: {}}"), "5:13", "until then this machine is disabled"),
+        (_state("{when: {down: 'press.x'}}"), "5:26", "state.when.down: the device 'press' has no such tag"),
+        (_state("{when: {down: press.status > 1 and pres.count}}"), "5:26", "did you mean 'press.count'?"),
+        (_state("{when: {down: dead.status}}"), "5:26", "'dead', which is disabled"),
+        (_state("{when: {down: 'press.status >> 1'}}"), "5:26", "at character 15: expected a tag or a number"),
+        (_state("{when: {down: status}}"), "5:26", "at character 1: 'status' is no tag: write device.tag"),
+        (_state("{when: {running: press.status}}"), "5:20", "did you mean 'producing'?"),
+        (_state("{when: {}}"), "5:13", "needs 1 or more"),
+        (_state("{from_count: {}}"), "5:13", "the key `stopped_after` is missing"),
+        (_state("{from_count: {stopped_after: 0}}"), "5:41", "must be more than 0"),
+        (_state("{from_count: {stopped_after: 3}}"), "5:13", "needs the machine's planned_run_time_per_item"),
+        (
+            _state("{from_count: {stopped_after: 3}}") + "    planned_run_time_per_item: 500 ms\n", "5:13",
+            "a stop after 1.5 s is found only where press.count, polled each 1 s, is polled twice in that time",
+        ),
+        (_state("{tag: press.status, map: packmal}"), "5:37", "did you mean 'packml'?"),
+        (_state("{tag: press.status, map: packml, mode: {tag: press.mode, map: packml}}"), "5:57", "has no such tag"),
+        (_state("{tag: press.status, map: packml, mode: {tag: oven.count, map: packml}}"), "5:57", "has a scale at"),
+        (
+            _state("{tag: press.status, map: packml, mode: {tag: press.count, map: {1: producing}}}"), "5:79",
+            "did you mean 'production'?",
+        ),
+        (_state("{tag: press.status, map: {}, mode: {tag: press.count, map: {1: idle, 1.0: down}}}"), "5:81", "twice"),
+        (_state("{when: {down: press.status}, mode: {tag: press.count, map: packml}}"), "5:41", "belongs to a status"),
+        (_state("{when: {down: press.status}, from_count: {stopped_after: 3}}"), "5:5", "give exactly one of"),
         (_counts("produced: {tag: press.count, kind: pulse, reset: drop}"), "6:56", "only a counter has it; remove it"),
         (_counts("produced: {tag: press.count, kind: pulse, max_rate: 1 /s}"), "6:56", "a pulse has none"),
         (_counts("produced: {tag: press.count, kind: increment}"), "6:30", "add store: every to the tag at d.yaml:6:7"),
@@ -65,7 +91,7 @@ def _counts(text: str) -> str:
         (_counts("produced: press.count"), "6:24", "expected keys with values below this"),
         (_counts("produced: {kind: pulse}"), "6:14", "the key `tag` is missing"),
         (_machine("summarize: [1 min, 7 min]"), "7:24", "not a window; found '7 min'; allowed: 10s, 15s"),
-        (_machine("summarize: [1 min, shift, day]"), "7:24", "add them under calendar.shifts, or leave this"),
+        (_machine("summarize: [1 min, shift, day]"), "7:24", "add them under calendar.shifts"),
         (_machine("short_stop: 60"), "7:17", "a duration is a number and its unit"),
         (MACHINE.replace("press-01", "press 01"), "2:3", "did you mean 'press-01'?"),
     ],
@@ -82,6 +108,22 @@ def test_mistake_in_a_machine_is_a_fault_at_its_place_and_disables_it(
     assert not configuration.fatal
     found = [line for line in lines(configuration) if line.startswith(f"m.yaml:{place}: error: machines.")]
     assert any(words in line for line in found), lines(configuration)
+
+
+def test_rule_may_use_a_tag_with_a_scale(tmp_path: Path) -> None:
+    text = _state("{when: {producing: oven.count > 1.5, down: true}}")
+    configuration = loaded(tmp_path, agent=AGENT, d=DEVICE + OTHER.replace("devices:\n", ""), m=text)
+    assert lines(configuration) == []
+    assert configuration.machines["press-01"].state.when == {"producing": "oven.count > 1.5", "down": "true"}
+
+
+def test_named_map_is_the_map(tmp_path: Path) -> None:
+    text = _state("{tag: press.status, map: packml-tmc, mode: {tag: press.count, map: machinery}}")
+    configuration = loaded(tmp_path, agent=AGENT, d=DEVICE, m=text)
+    state = configuration.machines["press-01"].state
+    assert state.map is not None
+    assert state.mode is not None
+    assert (state.map[4], state.map["Execute"], state.mode.map[1]) == ("producing", "producing", "planned_stop")
 
 
 def test_what_is_not_computed_yet_is_a_warning_at_its_place(tmp_path: Path) -> None:

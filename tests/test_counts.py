@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_agent.equipment import CounterRules, CountRules, IncrementRules, PulseRules, Row, Step, steps
+from edge_agent.equipment import CounterRules, CountRules, IncrementRules, PulseRules, Row, StatusMap, Step, steps
 from edge_agent.production import COUNTER_LOOKBACK_READINGS, Machine, Tally, WindowData, compute, lookback_ns
 from edge_agent.shifts import Calendar
 from edge_agent.store import Store
@@ -22,7 +22,7 @@ from edge_agent.store.values import pack
 S = 1_000_000_000
 SPAN = 600
 HOLD = 63
-MACHINE = Machine("m", "e/s/a/l/m", "d.state", {1: "producing"}, {"d.a": HOLD * S, "d.b": HOLD * S}, {})
+MACHINE = Machine("m", "e/s/a/l/m", StatusMap("d.state", {1: "producing"}), {"d.a": HOLD * S, "d.b": HOLD * S}, {})
 ALWAYS: list[Row] = [(0, 1, 0, None)]
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_agent.equipment import CAUSES, STATES, CounterRules, Row
+from edge_agent.equipment import CAUSES, STATES, CounterRules, Row, StatusMap, Unmapped
 from edge_agent.metrics import Definition, milliseconds, planned_operation_ns
 from edge_agent.production import (
     COUNTER_LOOKBACK_READINGS,
@@ -33,8 +33,7 @@ WORDS: dict[Any, str] = {1: "producing", 2: "delay", 3: "down", 4: "setup", 5: "
 PRESS = Machine(
     "press-01",
     "acme/lyon/press-hall/line-a/press-01",
-    "plc.status",
-    WORDS,
+    StatusMap("plc.status", WORDS),
     {"plc.status": HOLD * S, "plc.count": HOLD * S, "plc.rejects": HOLD * S},
     {
         "produced": (CounterRules("plc.count", Fraction(2), 1_000),),
@@ -109,7 +108,7 @@ def test_window_of_an_offline_device_is_missing_or_what_the_machine_says() -> No
 def test_window_with_unmapped_values_names_each_once() -> None:
     found = window(rows([good(-5, 77), good(10, 1), good(20, 88), good(30, 77), good(40, 1), good(61, 99)]))
     assert found.missing_ns["unmapped_state"] == 30 * S
-    assert found.unmapped == (77, 88)
+    assert found.unmapped == (Unmapped("map", "plc.status", 77), Unmapped("map", "plc.status", 88))
 
 
 def test_window_that_ends_after_what_is_known_is_unknown_from_there() -> None:

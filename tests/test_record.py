@@ -13,7 +13,7 @@ import jsonschema
 import pytest
 
 from edge_agent import record
-from edge_agent.equipment import CAUSES, STATES, CounterRules
+from edge_agent.equipment import CAUSES, STATES, CounterRules, StatusMap
 from edge_agent.metrics import Definition, kpis
 from edge_agent.production import Machine, Present, Tally, WindowData, compute
 from edge_agent.shifts import Calendar, Shift
@@ -24,8 +24,7 @@ PARIS = Calendar("Europe/Paris", 360, (Shift.of("early", "mon-fri", "06:00", "14
 PRESS = Machine(
     "press-01",
     SUBJECT,
-    "plc.status",
-    {1: "producing", 3: "down"},
+    StatusMap("plc.status", {1: "producing", 3: "down"}),
     {"plc.status": 63 * S, "plc.count": 63 * S},
     {"produced": (CounterRules("plc.count", Fraction(2)),)},
     Definition(planned_run_time_ns=2_400_000_000),

@@ -21,8 +21,6 @@ class Later(NamedTuple):
 
 
 NOT_YET = (
-    Later(("state", "when"), disables=True),
-    Later(("state", "from_count"), disables=True),
     Later(("summarize", "*"), values=("job",)),
     Later(("process",)),
     Later(("reason",)),

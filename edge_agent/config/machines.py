@@ -11,7 +11,7 @@ from edge_agent.config.faults import Fault, Path, Report, closest, scope_of
 from edge_agent.config.later import check_later
 from edge_agent.config.models import MachineSettings
 from edge_agent.config.validation import validated
-from edge_agent.contract import Device
+from edge_agent.contract import NS_PER_S, Device
 from edge_agent.equipment.rules import parse
 from edge_agent.shifts import SHIFT
 
@@ -53,6 +53,8 @@ def load_machines(
         _check_maps(entry, path, report)
         if (shifts is None or not shifts.value.value) and not report.unreadable:
             _check_no_shifts(entry, path, report)
+        if settings is not None and complete:
+            _check_stopped_after(settings, entry, path, devices, report)
         if settings is not None and complete and not report.stops(scope_of(path)):
             machines[name] = settings
     return machines
@@ -156,6 +158,25 @@ def _check_no_shifts(machine: Entry, path: Path, report: Report) -> None:
         if (item.text or "").strip() == SHIFT:
             message = "there are no shifts; add them under calendar.shifts, or leave this window out"
             report.add(Fault(item.place, message, (*path, "summarize", index), item.text, scope=scope_of(path)))
+
+
+def _check_stopped_after(
+    settings: MachineSettings, machine: Entry, path: Path, devices: Mapping[str, Device], report: Report
+) -> None:
+    """Report a state from a count that is polled so seldom that each wait for the next poll would be a stop."""
+    if settings.stopped_after_ns is None:
+        return
+    polls = {tag.name: tag.poll_ns for device in devices.values() for tag in device.tags}
+    slowest = max((polls[count.tag], count.tag) for count in settings.counted)
+    if settings.stopped_after_ns >= 2 * slowest[0]:
+        return
+    message = (
+        f"a stop after {settings.stopped_after_ns / NS_PER_S:g} s is found only where {slowest[1]}, polled each "
+        f"{slowest[0] / NS_PER_S:g} s, is polled twice in that time; poll it faster, or write more run times"
+    )
+    state = (machine.value.mapping or {})["state"]
+    place = (state.value.mapping or {})["from_count"].key.place
+    report.add(Fault(place, message, (*path, "state", "from_count"), scope=scope_of(path)))
 
 
 def _check_stream(use: _Use, streams: Callable[[str], bool], report: Report) -> bool:

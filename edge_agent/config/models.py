@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from datetime import date
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -11,6 +13,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, field_validator, model_validator
 
 from edge_agent.contract import Duration, Period, Rate, Secret, Settings, Size, parse_duration, parse_size
+from edge_agent.equipment import named_maps, rules
 from edge_agent.shifts import FIXED_WINDOWS_S as FIXED_WINDOWS_S
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
@@ -148,18 +151,72 @@ class CalendarSettings(Settings):
     """Production days without production."""
 
 
+def _named(maps: Mapping[str, Mapping[int | str, str]]) -> Callable[[Any], Any]:
+    def named(given: Any) -> Any:
+        if isinstance(given, str) and given not in maps:
+            raise ValueError(f"not a named map, and no map of values to words; allowed: {', '.join(maps)}")
+        return dict(maps[given]) if isinstance(given, str) else given
+
+    return named
+
+
+def _rule(text: str) -> str:
+    rules.parse(text)
+    return text
+
+
+ModeState = Literal["production", "delay", "down", "setup", "idle", "planned_stop", "not_scheduled"]
+"""What a mode may be mapped to: `production` leaves the state as it is, any other word overrides it."""
+
+StateMap = Annotated[
+    dict[int | str | bool, MappedState],
+    BeforeValidator(
+        _named(named_maps.STATE_MAPS),
+        json_schema_input_type=Literal["packml", "packml-tmc", "machinery"] | dict[int | str | bool, MappedState],
+    ),
+]
+ModeMap = Annotated[
+    dict[int | str | bool, ModeState],
+    BeforeValidator(
+        _named(named_maps.MODE_MAPS),
+        json_schema_input_type=Literal["packml", "packml-tmc", "machinery"] | dict[int | str | bool, ModeState],
+    ),
+]
+RuleText = Annotated[str, AfterValidator(_rule)]
+
+
+class ModeSettings(Settings):
+    """The machine's mode, such as maintenance or set up, which says more than its status."""
+
+    tag: TagName
+    map: ModeMap
+    """The values and their words, or a named map: packml, packml-tmc, machinery."""
+
+
+class FromCountSettings(Settings):
+    """The state from the counts of produced items alone."""
+
+    stopped_after: float = Field(gt=0, le=1_000_000)
+    """So many planned run times without an item are a stop."""
+
+
 class StateSettings(Settings):
     """Where a machine's state comes from: one of a status tag with a map, rules on tags, or the count."""
 
     tag: TagName | None = None
-    map: dict[int | str | bool, MappedState] | None = None
-    when: dict[MappedState, str] | None = None
-    from_count: dict[str, Any] | None = None
+    map: StateMap | None = None
+    """The values and their words, or a named map: packml, packml-tmc, machinery."""
+    mode: ModeSettings | None = None
+    when: Annotated[dict[MappedState, RuleText], Field(min_length=1)] | None = None
+    """Words and their rules; the first that is true says the state; none: delay."""
+    from_count: FromCountSettings | None = None
 
     @model_validator(mode="after")
     def _one_source(self) -> StateSettings:
         if (self.tag is None) != (self.map is None):
             raise ValueError("tag and map belong together")
+        if self.mode is not None and self.tag is None:
+            raise ValueError("mode: belongs to a status; give tag and map")
         if sum(source is not None for source in (self.tag, self.when, self.from_count)) != 1:
             raise ValueError("give exactly one of: tag with map, when, from_count")
         return self
@@ -251,12 +308,30 @@ class MachineSettings(Settings):
     summarize: tuple[Window, ...] = Field(default=("1h",), min_length=1)
     process: dict[Name, ProcessSettings] = {}
 
+    @property
+    def counted(self) -> tuple[CountSettings, ...]:
+        """The counts of what is made: produced, else good."""
+        return self.counts.get("produced") or self.counts["good"]
+
+    @property
+    def stopped_after_ns(self) -> int | None:
+        """So long without an item is a stop, in ns, where the state comes from the count.
+
+        A step stands for `items_per_count` items, and takes as many planned run times.
+        """
+        if self.state.from_count is None or self.planned_run_time_per_item is None:
+            return None
+        cycle_ns = self.planned_run_time_per_item * max(count.items_per_count for count in self.counted)
+        return int(Fraction(str(self.state.from_count.stopped_after)) * cycle_ns)
+
     @model_validator(mode="after")
     def _counts_agree(self) -> MachineSettings:
         if {"produced", "good", "scrap"} <= self.counts.keys():
             raise ValueError("counts: of produced, good and scrap give two; the third follows from them")
         if not self.counts.keys() & {"produced", "good"}:
             raise ValueError("counts: give produced or good")
+        if self.state.from_count is not None and self.planned_run_time_per_item is None:
+            raise ValueError("state.from_count: needs the machine's planned_run_time_per_item, such as 2.4 s")
         tags: set[str] = set()
         for name, place, count in (
             (name, f"counts.{name}.{number}", count)

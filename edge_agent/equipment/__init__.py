@@ -2,7 +2,7 @@
 
 `timeline` turns the stored readings of a status tag into spans of machine state, finds the short stops among them and
 lays the schedule over them. `counts` turns the readings of a count into steps of items; `counters` has the kind that
-only counts up. `sources` has the three ways to a machine's state: a status map, rules (`rules`), the count of its items.
+only counts up. `sources` has the three ways to a machine's state: a status and its map, `rules`, the count of items.
 """
 
 from edge_agent.equipment.counters import CounterRules, Step
