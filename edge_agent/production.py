@@ -255,8 +255,9 @@ def _windows(
         times_ns, missing_ns = _elements(times[place])
         tallies = {name: [count.tally(start_ns, end_ns) for count in several] for name, several in counts.items()}
         quantities = _quantities({name: reduce(Tally.plus, several) for name, several in tallies.items()})
-        produced, good = quantities["produced"], quantities["good"]
-        kpis = metrics.kpis(times_ns, produced and produced.observed, good and good.observed, machine.definition)
+        made = (quantities[name] for name in ("produced", "good", "rework"))
+        produced, good, rework = (tally and tally.observed for tally in made)
+        kpis = metrics.kpis(times_ns, produced, good, machine.definition, rework)
         flags = [*kpis.flags, *_count_flags(counts, start_ns, end_ns)]
         flags += ["producing_outside_plan"] if outside[place] else []
         flags += ["count_gap"] if gaps[place] else []

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import sqlite3
+from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -204,6 +207,41 @@ async def test_calendar_that_is_edited_goes_on_where_the_last_window_ended(tmp_p
     ]  # fmt: skip
     assert second.produced("day") == 43 * 6 - 1
     await second.thread.close()
+
+
+async def test_query_of_the_docs_rolls_half_hours_up_to_what_the_shifts_say(tmp_path: Path) -> None:
+    bench = bench_at(tmp_path, "2026-11-24T05:00:00Z")
+    machine = Machinery(bench)
+    machine.run(0, 25 * H)
+    for stop in (2, 5, 11, 20):
+        machine.put("plc.status", stop * H + 601, 3)
+    await machine.close_at(24 * H + 5)
+    for _ in range(8):
+        await machine.close_at(24 * H + 5)
+    machine.put("plc.count", 24 * H - 60, 2_000)
+    await bench.thread.flush()
+    await machine.close_at(24 * H + 1_805)
+    assert any(data["revision"] for data in bench.records())
+    docs = (Path(__file__).parent.parent / "docs" / "records.md").read_text()
+    query = docs.partition("```sql\n")[2].partition("```")[0]
+    assert "= 'shift'" in query
+    with closing(sqlite3.connect(":memory:")) as db:
+        db.execute("CREATE TABLE production (key TEXT, epoch INTEGER, revision INTEGER, data TEXT)")
+        for data in bench.records():
+            db.execute("INSERT INTO production VALUES (?, 1, ?, ?)", (data["key"], data["revision"], json.dumps(data)))
+        given = db.execute(query).fetchall()
+        rolled_up = db.execute(query.replace("= 'shift'", "= '30min'")).fetchall()
+    names = ("availability", "effectiveness", "quality_ratio", "oee_index")
+    said = {
+        (data["production_day"], data["shift"]): [data["kpi"][name] for name in names]
+        for data in bench.truth("shift").values()
+    }
+    for rows in (given, rolled_up):
+        found = {(day, shift): [value and round(value, 6) for value in values] for day, shift, *values in rows}
+        assert {key: found[key] for key in said} == said
+    assert len(said) == 3
+    assert len({tuple(values) for values in said.values()}) == 3
+    await bench.thread.close()
 
 
 # ------------------------------------------------------------------------------------------ the oracle

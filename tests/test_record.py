@@ -79,7 +79,9 @@ def test_production_data_of_the_design_example_has_its_printed_digits() -> None:
         "quantity": '{"produced": 1200, "good": 1190, "scrap": 10, "rework": 0, "unobserved": 0, "quarantined": 0, '
         '"unit": "1", "scrap_by_reason": {}, "rework_by_reason": {}}',
         "kpi": '{"availability": 0.867193, "effectiveness": 0.956747, "quality_ratio": 0.991667, '
-        '"oee_index": 0.82277, "throughput_rate_per_h": 1200.0}',
+        '"oee_index": 0.82277, "throughput_rate_per_h": 1200.0, "nee_index": 0.82277, "technical_efficiency": 0.867193, '
+        '"setup_rate": 0.0, "utilization_efficiency": 0.867193, "scrap_ratio": 0.008333, "rework_ratio": null, '
+        '"first_pass_yield": null, "industry_ooe": 0.795499, "industry_teep": 0.795499}',
         "completeness": '{"observed_s": 3590.2, "missing_s": {"device_offline": 9.8, "agent_down": 0.0, '
         '"bad_quality": 0.0, "unmapped_state": 0.0, "stale": 0.0, "not_started": 0.0, "misconfigured": 0.0, '
         '"overflow": 0.0}, "uncertain_s": 0.0, "ratio": 0.997278, "complete": false}',
@@ -160,7 +162,11 @@ def test_window_across_a_shift_change_has_segments_and_no_shift() -> None:
         ("early", "2026-11-23T12:30:00Z", 0),
         ("off", "2026-11-23T13:00:00Z", 4),
     ]
-    assert received["kpi_reason"] == {"quality_ratio": "good_not_counted", "oee_index": "good_not_counted"}
+    not_good = ("quality_ratio", "oee_index", "nee_index", "first_pass_yield", "industry_ooe", "industry_teep")
+    assert received["kpi_reason"] == dict.fromkeys(not_good, "good_not_counted") | {
+        "scrap_ratio": "scrap_not_counted",
+        "rework_ratio": "rework_not_counted",
+    }
     assert received["flags"] == ["producing_outside_plan"]
 
 

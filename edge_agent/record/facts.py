@@ -72,6 +72,7 @@ def production_data(
         "quantity": _quantity(machine, found),
         "kpi": found.kpis.values,
         "kpi_reason": found.kpis.reasons,
+        "sums": _sums(found),
         "definition": _definition(machine.definition),
         "completeness": _completeness(found, times),
         "flags": list(found.flags),
@@ -202,6 +203,13 @@ def _quantity(machine: Machine, found: WindowData) -> dict[str, Any]:
         "unit": machine.unit,
         "scrap_by_reason": dict(found.by_reason.get("scrap", {})),
         "rework_by_reason": dict(found.by_reason.get("rework", {})),
+    }
+
+
+def _sums(found: WindowData) -> dict[str, float | int | None]:
+    return {
+        name: amount / NS_PER_S if amount is not None and name.endswith("_s") else amount
+        for name, amount in found.kpis.sums.items()
     }
 
 

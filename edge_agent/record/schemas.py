@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from edge_agent.equipment import CAUSES, STATES
-from edge_agent.metrics import KPIS
+from edge_agent.metrics import KPIS, SUMS
 
 Schema = dict[str, Any]
 
@@ -60,6 +60,10 @@ _QUANTITY = _object(
 )
 _OLDER_QUANTITY = _QUANTITY | {"required": [name for name in _QUANTITY["required"] if not name.endswith("_by_reason")]}
 """What an earlier version of the agent said, which a revision repeats."""
+_SUMS = _object(
+    {name: _or_null({"type": "number"} if name.endswith("_s") else _COUNT) for name in SUMS},
+    "what the KPIs are made of, of observed production: add them up, then divide; null where not known",
+)
 _COUNTS_AS = _words("availability_loss", "outside_planned_time")
 _DEFINITION = _object(
     {
@@ -128,6 +132,7 @@ _DATA: dict[str, Schema] = {
                 "propertyNames": {"enum": list(KPIS)},
                 "additionalProperties": _WORD,
             },
+            "sums": _SUMS,
             "definition": _DEFINITION,
             "completeness": _COMPLETENESS,
             "flags": {"type": "array", "items": _WORD, "uniqueItems": True},
