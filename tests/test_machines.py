@@ -10,7 +10,9 @@ import pytest
 from fakes import S
 
 from edge_agent.config import Configuration, load
-from edge_agent.equipment import CounterRules, IncrementRules, PulseRules
+from edge_agent.equipment import CounterRules, FromCount, IncrementRules, PulseRules, Rules, StateSource, StatusMap
+from edge_agent.equipment.named_maps import MODE_MAPS, PRODUCTION
+from edge_agent.equipment.rules import parse
 from edge_agent.machines import calendar_of, summarized, tags_of
 
 CONFIG = """
@@ -45,6 +47,11 @@ machines:
 """
 
 
+MACHINERY = {
+    key: "producing" if word == PRODUCTION else word for key, word in MODE_MAPS["machinery"].items()
+}  # fmt: skip
+
+
 @pytest.fixture
 def configuration(tmp_path: Path) -> Configuration:
     (tmp_path / "all.yaml").write_text(CONFIG)
@@ -57,6 +64,38 @@ def test_machine_holds_each_tag_for_the_refresh_and_three_of_its_polls(configura
     assert made.machine.hold_ns == {"plc.status": 63 * S, "plc.count": 75 * S, "plc.scrap": 63 * S}
     assert tags_of(made.settings) == made.machine.tags == ("plc.status", "plc.count", "plc.scrap")
     assert (made.windows, made.settle_ns) == (("10s", "shift", "1h"), 2 * S)
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        (
+            "{tag: plc.status, map: {1: producing}, mode: {tag: plc.mode, map: machinery}}",
+            StatusMap("plc.status", {1: "producing"}, StatusMap("plc.mode", MACHINERY)),
+        ),
+        (
+            "{when: {down: plc.mode, producing: plc.status > 5}}",
+            Rules((("down", parse("plc.mode")), ("producing", parse("plc.status > 5")))),
+        ),
+        (
+            "{from_count: {stopped_after: 2.5}}",
+            FromCount((CounterRules("plc.count", Fraction(2), 2**32, "drop", 4),), 15 * S),
+        ),
+    ],
+)
+def test_machine_has_its_source_of_state_and_watches_its_tags(
+    tmp_path: Path, state: str, expected: StateSource
+) -> None:
+    text = CONFIG.replace("{tag: plc.status, map: {1: producing}}", state)
+    (tmp_path / "all.yaml").write_text(
+        text.replace("      status:", '      mode: {address: "holding:3"}\n      status:')
+    )
+    configuration = load(tmp_path)
+    polls = {tag.name: tag.poll_ns for tag in configuration.devices["plc"].tags}
+    made = summarized("press", configuration.machines["press"], "s", polls, 60 * S)
+    assert made.machine.state == expected
+    assert set(expected.tags) <= set(tags_of(made.settings))
+    assert set(tags_of(made.settings)) == set(made.machine.tags) == set(made.machine.hold_ns)
 
 
 def test_machine_carries_every_choice_of_its_settings(configuration: Configuration) -> None:

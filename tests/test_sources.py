@@ -14,7 +14,19 @@ from hypothesis import strategies as st
 
 from edge_agent.equipment import LABELS, STATES, CounterRules, CountRules, IncrementRules, PulseRules, Row, Timeline
 from edge_agent.equipment.named_maps import MODE_MAPS, PRODUCTION, STATE_MAPS
-from edge_agent.equipment.sources import FromCount, StateSource, StatusMap, Unmapped
+from edge_agent.equipment.rules import parse
+from edge_agent.equipment.sources import FromCount, Rules, StateSource, StatusMap, Unmapped
+from edge_agent.metrics import Definition
+from edge_agent.production import (
+    COUNTER_LOOKBACK_READINGS,
+    Machine,
+    WindowData,
+    compute,
+    lookahead_ns,
+    lookback_ns,
+    unsettled_since_ns,
+)
+from edge_agent.shifts import Calendar
 
 S = 1_000_000_000
 END, KNOWN, HOLD = 60, 55, 20
@@ -264,3 +276,67 @@ def test_count_over_spans_equals_the_state_at_each_instant(moves: list[tuple[int
     for second in range(END):
         span = int(np.searchsorted(found.edges, second * S, "right")) - 1
         assert LABELS[found.labels[span]] == naive(rows, second), f"at {second} s"
+
+
+# ------------------------------------------------------------------------------- windows from any of the sources
+
+
+RULES = Rules((("producing", parse("plc.count >= 103 and not plc.other == 2")), ("down", parse("plc.other"))))
+
+
+def machine_of(source: StateSource) -> Machine:
+    counts = {"produced": (COUNTER,)}
+    return Machine("m", "e/s/a/l/m", source, dict.fromkeys(source.tags, HOLD * S), counts, Definition(S, 7 * S))
+
+
+def stored(rows: Sequence[Row], since_ns: int, until_ns: int) -> list[Row]:
+    """What the store gives for a range: with what holds at its start, and eight good readings before it."""
+    before = [place for place, found in enumerate(rows) if found[0] < since_ns]
+    good = [place for place in before if rows[place][2] < 2]
+    first = min([*before[-1:], *good[-COUNTER_LOOKBACK_READINGS:]], default=0)
+    return [found for found in rows[first:] if found[0] < until_ns]
+
+
+def window(machine: Machine, rows: Mapping[str, Sequence[Row]], bounds: tuple[int, int], known: int) -> WindowData:
+    return compute(machine, Calendar(), rows, [(bounds[0] * S, bounds[1] * S)], known)[0]
+
+
+Moves = list[tuple[int, int | None]]
+
+
+def rising(moves: Moves) -> list[Row]:
+    found, count = [], 100
+    for second, move in sorted(moves, key=lambda pair: pair[0]):
+        count += move or 0
+        found.append(row(second, None, 2, "agent_down") if move is None else row(second, count))
+    return found
+
+
+@pytest.mark.parametrize("source", [FIVE, RULES, MODED], ids=["count", "rules", "mode"])
+@settings(max_examples=100, deadline=None)
+@given(readings, readings, st.integers(0, 50), st.integers(1, 10))
+def test_window_from_the_rows_that_it_asks_for_equals_the_window_from_all(
+    source: StateSource,
+    count: list[tuple[int, int | None]],
+    other: list[tuple[int, int | None]],
+    start: int,
+    length: int,
+) -> None:
+    machine, bounds = machine_of(source), (start, start + length)
+    second = [row(at, move, 2 if move is None else 0, "agent_down") for at, move in sorted(other, key=lambda at: at[0])]
+    rows = {"plc.count": rising(count), "plc.other": second, "plc.status": second, "plc.mode": second[::2]}
+    known = min(60 * S, bounds[1] * S + lookahead_ns(machine))
+    asked = {tag: stored(own, start * S - lookback_ns(machine), known) for tag, own in rows.items()}
+    assert window(machine, asked, bounds, known) == window(machine, rows, bounds, 60 * S)
+
+
+@settings(max_examples=150, deadline=None)
+@given(readings, st.integers(0, 50), st.integers(1, 10), st.integers(0, 20))
+def test_window_that_is_settled_never_changes(moves: Moves, start: int, length: int, later: int) -> None:
+    machine, bounds = machine_of(FIVE), (start, start + length)
+    rows, known = {"plc.count": rising(moves)}, (bounds[1] + later) * S
+    first, last = window(machine, rows, bounds, known), window(machine, rows, bounds, 200 * S)
+    since = unsettled_since_ns(machine, rows, known)
+    assert first.settled == (since is None or since >= bounds[1] * S)
+    if first.settled:
+        assert first.times_ns == last.times_ns

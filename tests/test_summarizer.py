@@ -310,6 +310,73 @@ async def test_status_that_the_map_does_not_know_is_said_once(bench: Bench, capl
     assert "machines.press.state.map" in said[0]
 
 
+def bench_of(folder: Path, state: str) -> Bench:
+    """A bench whose machine has another source of state."""
+    folder.mkdir()
+    (folder / "all.yaml").write_text(CONFIG.replace("{tag: plc.status, map: {1: producing, 2: delay, 3: down}}", state))
+    return Bench(folder / "data", load(folder), FakeClock(NOON))
+
+
+async def test_state_from_the_count_is_dated_back_by_a_revision(tmp_path: Path) -> None:
+    bench = bench_of(tmp_path / "count", "{from_count: {stopped_after: 12}}")
+    for second in (*range(8), *range(40, 60)):
+        bench.put("plc.count", second, 1_000 + second)
+    at_first = [data["time_s"] for data in await bench.close_at(15) if data["window"] == "10s"]
+    assert [times["producing"] for times in at_first] == [10.0], "an item at 19 s would not be late"
+    for second in range(16, 80):
+        await bench.close_at(second)
+    first, *_ = bench.truth("10s").values()
+    assert (first["revision"], first["revised_because"]) == (1, "reclassified")
+    assert (first["time_s"]["producing"], first["time_s"]["delay"]) == (7.0, 3.0)
+    assert sum(data["time_s"]["delay"] for data in bench.truth("10s").values()) == 33.0 + 11.0
+    await bench.thread.close()
+
+
+async def test_state_from_the_count_is_told_when_the_item_is_late(tmp_path: Path) -> None:
+    bench = bench_of(tmp_path / "count", "{from_count: {stopped_after: 5}}")
+    for second in range(4):
+        bench.put("plc.count", second, 1_000 + second)
+    await bench.thread.flush()
+    for second in range(4, 12):
+        await bench.clock.advance(second - (bench.clock.now() - NOON) / S)
+        await bench.summarizer._tell_states()
+    told = [(event["data"]["state"], event["data"]["since"][-4:]) for _, event, _ in bench.told.latest]
+    assert told == [("producing", ":00Z"), ("delay", ":03Z")]
+    await bench.thread.close()
+
+
+async def test_state_from_rules_is_told_once_however_often_its_tags_change(tmp_path: Path) -> None:
+    bench = bench_of(tmp_path / "rules", "{when: {down: plc.status == 3, producing: plc.count > 1010}}")
+    for second in range(30):
+        bench.put("plc.count", second, 1_000 + second)
+        bench.put("plc.status", second, 3 if second == 20 else 1)
+        await bench.clock.advance(second + 0.5 - (bench.clock.now() - NOON) / S)
+        await bench.thread.flush()
+        await bench.summarizer._tell_states()
+    told = [(event["data"]["state"], event["data"]["since"][-4:]) for _, event, _ in bench.told.latest]
+    assert told == [("delay", ":00Z"), ("producing", ":11Z"), ("down", ":20Z"), ("producing", ":21Z")]
+    await bench.close_at(45)
+    sums = [data["time_s"] for data in bench.truth("10s").values()]
+    assert [sum(times[state] for times in sums[:3]) for state in ("delay", "short_stop", "producing")] == [
+        11.0,
+        1.0,
+        18.0,
+    ]
+    await bench.thread.close()
+
+
+async def test_mode_that_the_map_does_not_know_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    state = "{tag: plc.status, map: {1: producing}, mode: {tag: plc.count, map: {2: planned_stop}}}"
+    bench = bench_of(tmp_path / "mode", state)
+    run_machine(bench, 0, 20, rate=0)
+    for second in (15, 25):
+        await bench.close_at(second)
+    said = [entry.getMessage() for entry in caplog.records if "1000" in entry.getMessage()]
+    assert len(said) == 1
+    assert "plc.count is 1000, which machines.press.state.mode.map does not know" in said[0]
+    await bench.thread.close()
+
+
 async def test_long_absence_is_caught_up_in_bounded_steps(bench: Bench) -> None:
     run_machine(bench, 0, 20)
     bench.put("plc.count", 20, None, "device_offline")
