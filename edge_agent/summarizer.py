@@ -243,9 +243,8 @@ class Summarizer:
         """Whether all that is to be looked at again is a stop of which nothing new is known: a day costs too much."""
         if line.reopen_from is None or line.reopen_why != "reclassified":
             return False
-        machine, readings = line.of.machine, self._thread.store.readings
-        since = line.reopen_from - production.lookback_ns(machine)
-        rows = {tag: readings.steps(tag, since, known_until) for tag in machine.tags}
+        machine = line.of.machine
+        rows = self._rows(machine.tags, line.reopen_from - production.lookback_ns(machine), known_until)
         return production.unsettled_since_ns(machine, rows, known_until) == line.reopen_from
 
     def _reopened(self, line: Line, closed: Mapping[str, int]) -> dict[str, list[Interval]]:
