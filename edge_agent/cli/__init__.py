@@ -7,6 +7,7 @@ import sys
 
 import typer
 
+from edge_agent.cli.asyncapi import asyncapi
 from edge_agent.cli.backtest import backtest
 from edge_agent.cli.daemon import check, run
 from edge_agent.cli.demo import demo
@@ -27,7 +28,7 @@ app = typer.Typer(
     help="From the machine's register to a production record that an ERP can post.",
     epilog="Exit codes: 0 good, 1 failed, 2 usage, 78 configuration, 130 interrupted.",
 )
-for verb in (demo, simulate, run, check, schema, status, read, readings, records, backtest, drivers, version):
+for verb in (demo, simulate, run, check, schema, asyncapi, status, read, readings, records, backtest, drivers, version):
     app.command()(verb)
 
 
