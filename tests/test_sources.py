@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any
@@ -340,3 +341,23 @@ def test_window_that_is_settled_never_changes(moves: Moves, start: int, length: 
     assert first.settled == (since is None or since >= bounds[1] * S)
     if first.settled:
         assert first.times_ns == last.times_ns
+
+
+def test_stop_before_an_item_is_unsettled_while_the_next_one_may_be_late() -> None:
+    machine = machine_of(FIVE)
+    rows = {"plc.count": rising([(8, 0), (9, 1), (10, 1), (16, 1), (30, 1)])}
+    early, late = (window(machine, rows, (10, 16), known * S) for known in (18, 40))
+    assert early.times_ns["short_stop"] == 6 * S
+    assert not early.settled
+    assert unsettled_since_ns(machine, rows, 18 * S) == 10 * S
+    assert late.times_ns["delay"] == 6 * S, "it went on to 30"
+    assert late.settled
+
+
+def test_stop_of_two_late_items_is_one_stop_also_from_few_rows() -> None:
+    machine = replace(machine_of(FIVE), hold_ns={"plc.count": S})
+    items = (5, 20, 26, 28)
+    count = [(q * S // 4, 100 + sum(q >= 4 * item for item in items), 0, None) for q in range(30 * 4)]
+    known = 27 * S + lookahead_ns(machine)
+    found = window(machine, {"plc.count": stored(count, 25 * S - lookback_ns(machine), known)}, (25, 27), known)
+    assert {state: ns // S for state, ns in found.times_ns.items() if ns} == {"delay": 1, "producing": 1}
