@@ -105,6 +105,7 @@ def test_value_holds_until_the_next_reading_with_hold_only() -> None:
     ("line", "message"),
     [
         ("plc.count,12:00,1,good", "stdin:2: column time: '12:00' is not a time such as"),
+        ("plc.count,,1,good", "stdin:2: column time: '' is not a time such as"),
         ("plc.count,2026-11-23T12:00:00Z,1.5,good", "stdin:2: column value: '1.5' is not a whole number"),
         ("plc.count,2026-11-23T12:00:00Z,1,Good", "stdin:2: column quality: 'Good' is not good, uncertain or bad"),
         ("plc.count,2026-11-23T12:00:00Z,1,2,good", "stdin:2: 5 columns where the header has 4"),

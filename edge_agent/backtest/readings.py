@@ -71,6 +71,7 @@ class Readings:
     def _rows(self) -> Iterator[Row]:
         places = self._places()
         width, known, time_of = len(places), self._cells, self._time
+        time, same = 0, None
         tag_at, time_at, value_at, quality_at = (places[name] for name in _REQUIRED)
         cause_at, received_at = places.get("cause"), places.get("received")
         for row in self._reader:
@@ -84,7 +85,9 @@ class Readings:
                 self._remember(row[tag_at])
                 continue
             number, cell_of = entry
-            time = time_of(row, time_at, "time")
+            if row[time_at] != same:  # the tags of one poll share their time
+                time = time_of(row, time_at, "time")
+                same = row[time_at]
             quality = _QUALITIES.get(row[quality_at])
             if quality is None:
                 raise self._error("quality", f"{row[quality_at]!r} is not good, uncertain or bad")

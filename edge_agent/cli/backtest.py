@@ -32,6 +32,7 @@ def backtest(
     Example: `edge-agent backtest config/ yesterday.csv`
     """
     import asyncio
+    import gc
     import logging
     from tempfile import TemporaryDirectory
 
@@ -39,6 +40,7 @@ def backtest(
     from edge_agent.cli import log_to_stderr
     from edge_agent.contract import EdgeAgentError
 
+    gc.set_threshold(20_000, 20, 100)  # rows end by their reference counts, as in `run`
     log_to_stderr(logging.WARNING)
     configuration = load_usable(config)
     for name, faults in configuration.disabled.items():
