@@ -18,6 +18,7 @@ from edge_agent.clock import EARLIEST_NS, Clock, SystemClock
 from edge_agent.config import Configuration
 from edge_agent.config.models import AgentSettings
 from edge_agent.contract import NS_PER_S, ConfigError, Device, Driver, Tag
+from edge_agent.envelope import Envelope
 from edge_agent.intake import Intake, TagState
 from edge_agent.listing import Page, readings_page, records_page, tag_as_read
 from edge_agent.machines import tags_of
@@ -216,13 +217,7 @@ class Agent:
     ) -> bytes:
         misconfigured = {name: str(faults[0]) for name, faults in self.configuration.disabled.items()}
         data = record.status_data(status, since, version=__version__, reason=reason, misconfigured=misconfigured)
-        return record.freeze(
-            record.event(
-                self._publisher, "status", self._publisher.subject, data,
-                epoch=issued.epoch, number=issued.number, sequence=None,
-                time_ns=self._clock.now(), clock=self._clock.trust(),
-            )
-        )  # fmt: skip
+        return Envelope(self._publisher, self._clock).freeze("status", self._publisher.subject, data, issued)
 
     # ---------------------------------------------------------------------------------------- housekeeping
 

@@ -19,9 +19,11 @@ from edge_agent import production, record, shifts
 from edge_agent.clock import Clock
 from edge_agent.config import Configuration
 from edge_agent.contract import NS_PER_S
+from edge_agent.envelope import Envelope
 from edge_agent.equipment import Row, Unmapped
 from edge_agent.machines import Summarized, calendar_of, summarized
 from edge_agent.production import COUNTER_LOOKBACK_READINGS, WindowData
+from edge_agent.states import Broadcaster, States
 from edge_agent.store import Draft, Issued, Store, StoreError, StoreThread
 from edge_agent.store.records import Progress
 
@@ -36,22 +38,16 @@ LATE_NS = 600 * NS_PER_S
 """How far back a late reading re-opens windows."""
 SPAN_NS = 6 * HOUR_NS
 """How much is closed at once after a long absence, so that catching up needs little memory."""
-STATE_REPEAT_NS = 60 * NS_PER_S
-STATE_EXPIRY_S = 180
 _OF_REVISION = frozenset({"revision", "revised_because", "previous", "final", "revisable_until"})
 
 Interval = tuple[int, int]
 
 
-class Announcer(Protocol):
+class Announcer(Broadcaster, Protocol):
     """The uplink as the summarizer sees it."""
 
     def wake(self) -> None:
         """New records are in the outbox."""
-        ...
-
-    def publish_latest(self, topic: str, payload: bytes, expiry_s: int | None) -> None:
-        """Keep the latest value of a topic at the broker."""
         ...
 
 
@@ -66,9 +62,6 @@ class Line:
     last_reading: int = 0
     unmapped: set[Unmapped] = field(default_factory=set)
     newest: dict[str, Any] | None = None
-    state: production.Present | None = None
-    state_readings: tuple[Row | None, ...] = ()
-    state_told: int = 0
 
 
 @dataclass(frozen=True)
@@ -87,6 +80,7 @@ class Summarizer:
 
     Attributes:
         last_tick: the monotonic time of the last look at the clock.
+        states: what each machine does now.
     """
 
     def __init__(
@@ -117,7 +111,10 @@ class Summarizer:
         self._thread = thread
         self._uplink = uplink
         self._publisher = publisher
+        self._envelope = Envelope(publisher, clock)
         self._clock = clock
+        machines = [line.of.machine for line in self._lines]
+        self.states = States(machines, self._calendar, thread, uplink, self._envelope, clock)
         self.last_tick = clock.monotonic()
 
     async def run(self) -> None:
@@ -130,7 +127,7 @@ class Summarizer:
             if self._clock.monotonic() >= look_at_states:
                 look_at_states = self._clock.monotonic() + TICK_NS
                 with suppress(StoreError):  # said by the store's thread; the next turn tries again
-                    await self._tell_states()
+                    await self.states.tell()
             wait = min(max(self.next_due - self._clock.now(), SOONEST_NS), TICK_NS)
             await self._clock.sleep_until(self._clock.monotonic() + wait)
 
@@ -218,7 +215,7 @@ class Summarizer:
         since = min(window[0] for window in windows) - production.lookback_ns(machine)
         # So far that the length of a stop at the end of the last window is seen, and no farther: rows cost memory.
         known = min(known_until, max(window[1] for window in windows) + production.lookahead_ns(machine))
-        rows = self._rows(machine.tags, since, known)
+        rows = store.readings.steps_of(machine.tags, since, known, COUNTER_LOOKBACK_READINGS)
         return Job(due, reopened, rows, known, more=until < known_until - line.of.settle_ns)
 
     def _windows(self, size: str, since: int, until: int) -> list[Interval]:
@@ -244,7 +241,9 @@ class Summarizer:
         if line.reopen_from is None or line.reopen_why != "reclassified":
             return False
         machine = line.of.machine
-        rows = self._rows(machine.tags, line.reopen_from - production.lookback_ns(machine), known_until)
+        since = line.reopen_from - production.lookback_ns(machine)
+        steps_of = self._thread.store.readings.steps_of
+        rows = steps_of(machine.tags, since, known_until, COUNTER_LOOKBACK_READINGS)
         return production.unsettled_since_ns(machine, rows, known_until) == line.reopen_from
 
     def _reopened(self, line: Line, closed: Mapping[str, int]) -> dict[str, list[Interval]]:
@@ -335,16 +334,7 @@ class Summarizer:
         return Draft("gap", topic, machine.subject, data, data["key"])
 
     def _freeze(self, draft: Draft, issued: Issued) -> bytes:
-        return self._frozen(draft.type, draft.subject, draft.data, issued)
-
-    def _frozen(self, kind: str, subject: str, data: dict[str, Any], issued: Issued) -> bytes:
-        return record.freeze(
-            record.event(
-                self._publisher, kind, subject, data,
-                epoch=issued.epoch, number=issued.number, sequence=issued.sequence or None,
-                time_ns=self._clock.now(), clock=self._clock.trust(),
-            )
-        )  # fmt: skip
+        return self._envelope.freeze(draft.type, draft.subject, draft.data, issued)
 
     # ------------------------------------------------------------------------------------- what people see
 
@@ -365,54 +355,12 @@ class Summarizer:
 
     def machine_figures(self) -> list[dict[str, Any]]:
         """For each machine its state and its newest record, for people."""
-        return [
-            {
-                "machine": line.of.machine.name,
-                "state": line.state.state if line.state else None,
-                "since": line.state.since_ns if line.state else None,
-                "cause": line.state.cause if line.state else None,
-                "newest": line.newest,
-            }
-            for line in self._lines
-        ]
-
-    async def _tell_states(self) -> None:
-        """Publish each machine's present state, retained: when it changes, and each minute."""
-        tags = [tag for line in self._lines for tag in line.of.machine.state.tags]
-        newest = await self._thread.call(self._thread.store.readings.newest_of, tags)
+        figures = []
         for line in self._lines:
-            readings = tuple(newest[tag] for tag in line.of.machine.state.tags)
-            now, until = self._clock.now(), line.state.until_ns if line.state else None
-            due = now - line.state_told >= STATE_REPEAT_NS
-            changed = readings != line.state_readings or (until is not None and now >= until)
-            if any(readings) and (due or changed):
-                await self._look_at_state(line, due)
-                line.state_readings = readings
-
-    async def _look_at_state(self, line: Line, due: bool) -> None:
-        """Find a machine's present state, and tell it when it is due or another one."""
-        machine, before, now = line.of.machine, line.state, self._clock.now()
-        reach = now - (HOUR_NS if before is None else production.lookback_ns(machine))
-        rows = await self._thread.call(self._rows, machine.state.tags, reach, now)
-        found = production.present(machine, self._calendar, rows, now)
-        same = before is not None and (found.state, found.cause) == (before.state, before.cause)
-        if before is not None and same and found.since_ns <= reach:
-            found = found._replace(since_ns=before.since_ns)
-        line.state = found
-        if due or not same:
-            await self._tell_state(line, found, now)
-
-    def _rows(self, tags: Iterable[str], since: int, until: int) -> dict[str, list[Row]]:
-        steps = self._thread.store.readings.steps
-        return {tag: steps(tag, since, until, COUNTER_LOOKBACK_READINGS) for tag in tags}
-
-    async def _tell_state(self, line: Line, present: production.Present, now: int) -> None:
-        data = record.state_data(line.of.machine, present, self._calendar.shift_at(now))
-        issued = await self._thread.call(self._thread.store.take_number)
-        payload = self._frozen("state", line.of.machine.subject, data, issued)
-        line.state_told = now
-        topic = record.state_topic(self._publisher.prefix, line.of.machine.subject)
-        self._uplink.publish_latest(topic, payload, STATE_EXPIRY_S)
+            name = line.of.machine.name
+            state, since, cause, *_ = self.states.present(name) or (None, None, None)
+            figures.append({"machine": name, "state": state, "since": since, "cause": cause, "newest": line.newest})
+        return figures
 
 
 def _blank_cause(window: WindowData) -> str | None:

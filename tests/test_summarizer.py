@@ -339,7 +339,7 @@ async def test_state_from_the_count_is_told_when_the_item_is_late(tmp_path: Path
     await bench.thread.flush()
     for second in range(4, 12):
         await bench.clock.advance(second - (bench.clock.now() - NOON) / S)
-        await bench.summarizer._tell_states()
+        await bench.summarizer.states.tell()
     told = [(event["data"]["state"], event["data"]["since"][-4:]) for _, event, _ in bench.told.latest]
     assert told == [("producing", ":00Z"), ("delay", ":03Z")]
     await bench.thread.close()
@@ -352,7 +352,7 @@ async def test_state_from_rules_is_told_once_however_often_its_tags_change(tmp_p
         bench.put("plc.status", second, 3 if second == 20 else 1)
         await bench.clock.advance(second + 0.5 - (bench.clock.now() - NOON) / S)
         await bench.thread.flush()
-        await bench.summarizer._tell_states()
+        await bench.summarizer.states.tell()
     told = [(event["data"]["state"], event["data"]["since"][-4:]) for _, event, _ in bench.told.latest]
     assert told == [("delay", ":00Z"), ("producing", ":11Z"), ("down", ":20Z"), ("producing", ":21Z")]
     await bench.close_at(45)
@@ -412,7 +412,7 @@ async def test_state_of_a_machine_is_published_when_it_changes_and_each_minute(b
             bench.put("plc.status", 1.5, 3)
         await bench.clock.advance(second - (bench.clock.now() - NOON) / S)
         await bench.thread.flush()
-        await bench.summarizer._tell_states()
+        await bench.summarizer.states.tell()
     told = [(event["data"]["state"], event["data"]["since"], expiry) for _, event, expiry in bench.told.latest]
     assert [state for state, *_ in told][:2] == ["producing", "down"]
     assert len(told) == 3, "once a change, and once more after a minute without one"

@@ -144,6 +144,10 @@ class Readings:
         found = self._connection.execute(_STEP + "time >= ? AND time < ? ORDER BY time, id", (number, since, end))
         return [(time, unpack(cell), quality, cause) for time, cell, quality, cause in found]
 
+    def steps_of(self, tags: Iterable[str], start: int, end: int, good_before: int = 0) -> dict[str, list[Step]]:
+        """The steps of each of these machines' tags; see `steps`."""
+        return {tag: self.steps(tag, start, end, good_before) for tag in tags}
+
     def newest(self, tag: str) -> Step | None:
         """The newest reading of a machine's tag."""
         number = self._number(tag)
