@@ -79,7 +79,8 @@ def test_production_data_of_the_design_example_has_its_printed_digits() -> None:
         "quantity": '{"produced": 1200, "good": 1190, "scrap": 10, "rework": 0, "unobserved": 0, "quarantined": 0, '
         '"unit": "1", "scrap_by_reason": {}, "rework_by_reason": {}}',
         "kpi": '{"availability": 0.867193, "effectiveness": 0.956747, "quality_ratio": 0.991667, '
-        '"oee_index": 0.82277, "throughput_rate_per_h": 1200.0, "nee_index": 0.82277, "technical_efficiency": 0.867193, '
+        '"oee_index": 0.82277, "throughput_rate_per_h": 1200.0, "nee_index": 0.82277, '
+        '"technical_efficiency": 0.867193, '
         '"setup_rate": 0.0, "utilization_efficiency": 0.867193, "scrap_ratio": 0.008333, "rework_ratio": null, '
         '"first_pass_yield": null, "industry_ooe": 0.795499, "industry_teep": 0.795499}',
         "completeness": '{"observed_s": 3590.2, "missing_s": {"device_offline": 9.8, "agent_down": 0.0, '
