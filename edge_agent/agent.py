@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -224,6 +225,7 @@ class Agent:
     async def _prune(self) -> None:
         """Delete what is older than the configuration keeps, a little at a time."""
         while True:
+            gc.collect()  # the collector is set to run seldom: what little garbage has cycles must not pile up for hours
             more = False
             with suppress(StoreError):  # the store's thread says it; the disk may have room again in a minute
                 more = await self._thread.call(self._prune_some)

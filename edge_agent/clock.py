@@ -21,6 +21,7 @@ _STEP_NS = 1_000_000_000
 _DISTRUST_NS = 3_600 * 1_000_000_000
 """As long as the longest fixed window."""
 _TIMESYNC_MARK = Path("/run/systemd/timesync/synchronized")
+_LIBC = ctypes.CDLL(None)
 _TIME_ERROR = 5  # what adjtimex(2) returns while no daemon keeps the clock
 
 
@@ -63,7 +64,7 @@ class SystemClock:
     def trust(self) -> Trust:
         if self._has_stepped():
             return "stepped"
-        state = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(256))  # reads, since all modes are zero
+        state = _LIBC.adjtimex(ctypes.create_string_buffer(256))  # reads, since all modes are zero
         known = 0 <= state < _TIME_ERROR or _TIMESYNC_MARK.exists()
         return "synchronized" if known else "unsynchronized"
 
