@@ -154,7 +154,7 @@ class Agent:
             for name, lane in (
                 ("commit", self._thread.run()),
                 ("summarize", self._summarizer.run()),
-                ("prune", self._prune()),
+                ("tidy", self._tidy()),
                 ("watchdog", self._pet_watchdog()),
                 *((f"link {link.key}", link.run()) for link in self._links),
             )
@@ -222,10 +222,10 @@ class Agent:
 
     # ---------------------------------------------------------------------------------------- housekeeping
 
-    async def _prune(self) -> None:
-        """Delete what is older than the configuration keeps, a little at a time."""
+    async def _tidy(self) -> None:
+        """Each minute: collect garbage, and delete what is older than the configuration keeps, a little at a time."""
         while True:
-            gc.collect()  # the collector is set to run seldom: what little garbage has cycles must not pile up for hours
+            gc.collect()  # it is set to run seldom, and what little garbage has cycles must not pile up for hours
             more = False
             with suppress(StoreError):  # the store's thread says it; the disk may have room again in a minute
                 more = await self._thread.call(self._prune_some)
