@@ -7,6 +7,7 @@ a device went offline.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -49,21 +50,22 @@ class Unmapped(NamedTuple):
     value: Value
 
 
-class StateSource:
+class StateSource(ABC):
     """What every source of a machine's state can say."""
 
     __slots__ = ()
 
     @property
+    @abstractmethod
     def tags(self) -> tuple[str, ...]:
         """The tags whose rows it needs, each once."""
-        raise NotImplementedError
 
     @property
     def reach_ns(self) -> int:
         """How far before and after a time its rows must reach, in ns, for the state at that time."""
         return 0
 
+    @abstractmethod
     def timeline(self, rows: Rows, hold_ns: Holds, within: Interval, known_until_ns: int, offline: str) -> Timeline:
         """The machine's own state over `within`.
 
@@ -74,7 +76,6 @@ class StateSource:
             known_until_ns: nothing is assumed from here on; what lies after is unknown with the cause `stale`.
             offline: the state that a device that went offline means for this machine, or `unknown`.
         """
-        raise NotImplementedError
 
     def unmapped(self, rows: Rows, start_ns: int, end_ns: int) -> tuple[Unmapped, ...]:
         """Values in force in [start, end) that no map knows, each once."""
