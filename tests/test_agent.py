@@ -6,10 +6,13 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from brokers import Mosquitto, needs_mosquitto
 from fakes import START, FakeClock, S
+from uplink_peers import until
 
 from edge_agent.agent import Agent
 from edge_agent.config import load
+from edge_agent.store import Draft, Store
 
 CONFIGURATION = """
 agent: {{name: gw1, enterprise: acme, site: lyon, data: "{data}"}}
@@ -45,3 +48,23 @@ async def test_agent_stopped_while_its_clock_is_not_set_ends(tmp_path: Path) -> 
     await clock.advance(1)
     await asyncio.wait_for(run, 5)
     assert not (tmp_path / "data").exists()
+
+
+@needs_mosquitto
+async def test_agent_that_stops_delivers_what_waits_first(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with Store(data) as store:
+        store.begin(START)
+        with store.transaction():
+            drafts = [Draft("production", f"edge/v1/t/{number}", "s", {}) for number in range(300)]
+            store.issue(drafts, lambda draft, issued: b"{}", START)
+    with Mosquitto(tmp_path) as broker:
+        text = CONFIGURATION.format(data=data).replace("mqtt://127.0.0.1:1", broker.url)
+        (tmp_path / "agent.yaml").write_text(text)
+        agent = Agent(load(tmp_path))
+        run = asyncio.create_task(agent.run())
+        await until(lambda: (data / "agent.sock").exists())
+        agent.stop()
+        await asyncio.wait_for(run, 15)
+    with Store(data) as store:
+        assert store.records.figures()["waiting"] == 0

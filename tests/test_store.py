@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -145,6 +146,31 @@ def test_identity_is_fixed_on_disk_and_numbers_are_skipped_never_reused(tmp_path
             seen = identities_of(store)
     assert len(seen) == len(set(seen)) == 6
     assert {identity.split(":")[0] for identity in seen} == {"1"}
+
+
+def test_store_syncs_each_commit_to_the_disk(store: Store) -> None:
+    # FULL is 2. With NORMAL a power cut takes everything since the last checkpoint, and no kill of a process shows it.
+    pragma = {
+        name: store._connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("synchronous", "journal_mode")
+    }
+    assert pragma == {"synchronous": 2, "journal_mode": "wal"}
+
+
+def test_identity_and_its_folder_are_synced_before_a_number_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    fsync = os.fsync
+
+    def noting(descriptor: int) -> None:
+        synced.append(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noting)
+    with Store(tmp_path) as store:
+        synced.clear()
+        store.begin(START)
+        assert synced == [(tmp_path / "identity.json").stat().st_ino, tmp_path.stat().st_ino]
 
 
 @pytest.mark.parametrize("lost", ["edge-agent.db", "identity.json"])
