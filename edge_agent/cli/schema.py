@@ -128,15 +128,14 @@ def _device(name: str, settings: Schema, tag: Schema) -> Schema:
 
 def _mend(defs: Schema) -> None:
     """Put right what the models' own schemas cannot say: what validators accept, and defaults as they are written."""
-    from edge_agent.config.models import CALENDAR_WINDOWS, FIXED_WINDOWS_S
+    from edge_agent.config.models import FIXED_WINDOWS_S, WINDOWS
 
     defs["Secret"] = _SECRET
     version = defs["MqttSettings"]["properties"]["version"]
     version |= {"enum": [*version["enum"], 5]}
     del version["type"]
-    windows = [*FIXED_WINDOWS_S, *CALENDAR_WINDOWS]
     spaced = [re.sub(r"(\d)([a-z])", r"\1 \2", name) for name in FIXED_WINDOWS_S]
-    defs["MachineSettings"]["properties"]["summarize"]["items"] = {"enum": [*windows, *spaced]}
+    defs["MachineSettings"]["properties"]["summarize"]["items"] = {"enum": [*WINDOWS, *spaced]}
     for each in _schemas(defs):
         if "patternProperties" in each:
             each.setdefault("additionalProperties", False)

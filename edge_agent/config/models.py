@@ -12,15 +12,15 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, field_validator, model_validator
 
+from edge_agent.config.labels import JobSettings as JobSettings
+from edge_agent.config.labels import Name as Name
+from edge_agent.config.labels import ProductSettings as ProductSettings
+from edge_agent.config.labels import Reason as Reason
+from edge_agent.config.labels import ReasonSettings as ReasonSettings
+from edge_agent.config.labels import TagName as TagName
 from edge_agent.contract import Duration, Period, Rate, Secret, Settings, Size, parse_duration, parse_size
 from edge_agent.equipment import named_maps, rules
 from edge_agent.shifts import FIXED_WINDOWS_S as FIXED_WINDOWS_S
-
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
-"""Letters, digits, `_` and `-`, at most 64, beginning with a letter or digit; no dot, so that `device.tag` has one."""
-
-TagName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*\.[A-Za-z0-9][A-Za-z0-9_-]*$")]
-"""A tag anywhere: `device.tag`."""
 
 State = Literal["producing", "short_stop", "delay", "down", "setup", "idle", "planned_stop", "not_scheduled", "unknown"]
 MappedState = Literal["producing", "delay", "down", "setup", "idle", "planned_stop", "not_scheduled"]
@@ -29,13 +29,15 @@ MappedState = Literal["producing", "delay", "down", "setup", "idle", "planned_st
 TimeOfDay = Annotated[str, StringConstraints(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")]
 """A local time such as "06:00"."""
 
-CALENDAR_WINDOWS = ("shift", "day", "job")
+JOB = "job"
+WINDOWS = (*FIXED_WINDOWS_S, "shift", "day", JOB)
+"""What `summarize` may name: fixed windows, those of the calendar, and each job."""
 
 
 def _window(given: Any) -> str:
     name = str(given).replace(" ", "")
-    if name not in FIXED_WINDOWS_S and name not in CALENDAR_WINDOWS:
-        raise ValueError(f"not a window; allowed: {', '.join([*FIXED_WINDOWS_S, *CALENDAR_WINDOWS])}")
+    if name not in WINDOWS:
+        raise ValueError(f"not a window; allowed: {', '.join(WINDOWS)}")
     return name
 
 
@@ -231,11 +233,11 @@ class CountSettings(Settings):
     rollover: int | None = Field(default=None, gt=0)
     """The value at which the counter wraps to 0, such as 65536; without it a fall is a reset."""
     max_rate: Rate | None = None
-    """No faster than this: a greater step is not believed. Default for a counter: three times the planned rate."""
+    """No faster than this: a greater step is not believed. A counter's default: three times the planned rate."""
     reset: Literal["count", "drop"] = "count"
     """After a reset the new value is the step (`count`), or nothing (`drop`)."""
     items_per_count: int = Field(default=1, gt=0)
-    reason: Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)] | None = None
+    reason: Reason | None = None
     """Why its items are scrap or rework; `/` makes a tree, as in `dimension/too long`."""
 
     @model_validator(mode="after")
@@ -260,20 +262,6 @@ Counts = Annotated[
     BeforeValidator(_listed, json_schema_input_type=CountSettings | list[CountSettings]),
 ]
 """One count, or a list of them that add up."""
-
-
-class ReasonSettings(Settings):
-    """The PLC's alarm code as a reason of a stop."""
-
-    tag: TagName
-    map: dict[int | str, str]
-
-
-class ProductSettings(Settings):
-    """The product in work, and its planned run times."""
-
-    tag: TagName
-    planned_run_time_per_item: dict[str, Period] = {}
 
 
 class ProcessSettings(Settings):
@@ -304,7 +292,9 @@ class MachineSettings(Settings):
     """A window closes this long after its end."""
     reason: ReasonSettings | None = None
     product: ProductSettings | None = None
+    job: JobSettings | None = None
     goal: Rate | None = None
+    """What the line should make, which is less than the planned rate."""
     summarize: tuple[Window, ...] = Field(default=("1h",), min_length=1)
     process: dict[Name, ProcessSettings] = {}
 
@@ -314,14 +304,42 @@ class MachineSettings(Settings):
         return self.counts.get("produced") or self.counts["good"]
 
     @property
+    def label_tags(self) -> tuple[str, ...]:
+        """The tags that say reason, product and job, with what belongs to the job, each once."""
+        given = [part.tag for part in (self.reason, self.product, self.job) if part is not None]
+        if self.job is not None:
+            given += [self.job.operation, self.job.planned_quantity, *self.job.fields.values()]
+        return tuple(dict.fromkeys(tag for tag in given if tag is not None))
+
+    @property
+    def product_run_times_ns(self) -> Mapping[str, int]:
+        """The planned run times per item that products have of their own, in ns."""
+        return {} if self.product is None else self.product.planned_run_time_per_item
+
+    @property
+    def shortest_run_time_ns(self) -> int | None:
+        """The least planned run time per item of the machine and of all its products, in ns; None without any."""
+        own = self.planned_run_time_per_item
+        return min((*self.product_run_times_ns.values(), *(() if own is None else (own,))), default=None)
+
+    @property
     def stopped_after_ns(self) -> int | None:
         """So long without an item is a stop, in ns, where the state comes from the count.
 
+        With the machine's planned run time; where only products have one, with the longest of theirs.
+        """
+        longest = max(self.product_run_times_ns.values(), default=None)
+        run_time_ns = longest if self.planned_run_time_per_item is None else self.planned_run_time_per_item
+        return None if run_time_ns is None else self.stopped_after(run_time_ns)
+
+    def stopped_after(self, run_time_ns: int) -> int | None:
+        """So long without an item is a stop at this planned run time, in ns, where the state comes from the count.
+
         A step stands for `items_per_count` items, and takes as many planned run times.
         """
-        if self.state.from_count is None or self.planned_run_time_per_item is None:
+        if self.state.from_count is None:
             return None
-        cycle_ns = self.planned_run_time_per_item * max(count.items_per_count for count in self.counted)
+        cycle_ns = run_time_ns * max(count.items_per_count for count in self.counted)
         return int(Fraction(str(self.state.from_count.stopped_after)) * cycle_ns)
 
     @model_validator(mode="after")
@@ -330,17 +348,20 @@ class MachineSettings(Settings):
             raise ValueError("counts: of produced, good and scrap give two; the third follows from them")
         if not self.counts.keys() & {"produced", "good"}:
             raise ValueError("counts: give produced or good")
-        if self.state.from_count is not None and self.planned_run_time_per_item is None:
-            raise ValueError("state.from_count: needs the machine's planned_run_time_per_item, such as 2.4 s")
+        if self.state.from_count is not None and self.shortest_run_time_ns is None:
+            raise ValueError(
+                "state.from_count: needs the machine's planned_run_time_per_item, such as 2.4 s, or its products'"
+            )
         tags: set[str] = set()
         for name, place, count in (
             (name, f"counts.{name}.{number}", count)
             for name, several in self.counts.items()
             for number, count in enumerate(several)
         ):
-            if count.kind == "counter" and count.max_rate is None and self.planned_run_time_per_item is None:
+            if count.kind == "counter" and count.max_rate is None and self.shortest_run_time_ns is None:
                 raise ValueError(
-                    f"{place}: a counter needs max_rate, such as 2 /s, or the machine planned_run_time_per_item"
+                    f"{place}: a counter needs max_rate, such as 2 /s, or the machine or its products "
+                    "planned_run_time_per_item"
                 )
             if count.tag in tags:
                 raise ValueError(f"{place}.tag: {count.tag} is counted twice; each tag counts once")
