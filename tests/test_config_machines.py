@@ -13,6 +13,7 @@ import pytest
 from config_driver import AGENT, DEVICE, MACHINE, REGISTRY, lines, loaded
 
 from edge_agent.config import computed_windows, load
+from edge_agent.contract import NS_PER_S
 
 EXAMPLE = Path(__file__).parent / "cases" / "design_example"
 STATE = "{tag: press.status, map: {1: producing, 2: down}}"
@@ -50,6 +51,10 @@ def _counts(text: str) -> str:
         (MACHINE.replace("2: down", "2: stopped"), "5:55", "allowed: producing, delay, down, setup"),
         (MACHINE.replace("2: down", "2: stopped"), "5:55", "did you mean 'down'?"),
         (MACHINE.replace(", max_rate: 2 /s", ""), "6:14", "counts.produced: a counter needs max_rate, such as 2 /s"),
+        (
+            MACHINE.replace(", max_rate: 2 /s", "") + "    product: {tag: press.status}\n", "6:14",
+            "or the machine or its products planned_run_time_per_item",
+        ),
         (MACHINE.replace("2 /s", "2"), "6:53", "a rate is a number per s, min or h, such as 2 /s"),
         (MACHINE.replace("produced", "producd"), "6:14", "did you mean 'produced'?"),
         (_state("{when: {down: 'press.x'}}"), "5:26", "state.when.down: the device 'press' has no such tag"),
@@ -61,9 +66,14 @@ def _counts(text: str) -> str:
         (_state("{when: {}}"), "5:13", "needs 1 or more"),
         (_state("{from_count: {}}"), "5:13", "the key `stopped_after` is missing"),
         (_state("{from_count: {stopped_after: 0}}"), "5:41", "must be more than 0"),
-        (_state("{from_count: {stopped_after: 3}}"), "5:13", "needs the machine's planned_run_time_per_item"),
+        (_state("{from_count: {stopped_after: 3}}"), "5:13", "planned_run_time_per_item, such as 2.4 s, or its"),
         (
             _state("{from_count: {stopped_after: 3}}") + "    planned_run_time_per_item: 500 ms\n", "5:13",
+            "a stop after 1.5 s is found only where press.count, polled each 1 s, is polled twice in that time",
+        ),
+        (
+            _state("{from_count: {stopped_after: 3}}") + "    planned_run_time_per_item: 1 s\n"
+            "    product: {planned_run_time_per_item: {A100: 500 ms, B200: 2 s}}\n", "5:13",
             "a stop after 1.5 s is found only where press.count, polled each 1 s, is polled twice in that time",
         ),
         (_state("{tag: press.status, map: packmal}"), "5:37", "did you mean 'packml'?"),
@@ -93,6 +103,51 @@ def _counts(text: str) -> str:
         (_machine("summarize: [1 min, 7 min]"), "7:24", "not a window; found '7 min'; allowed: 10s, 15s"),
         (_machine("summarize: [1 min, shift, day]"), "7:24", "add them under calendar.shifts"),
         (_machine("short_stop: 60"), "7:17", "a duration is a number and its unit"),
+        (_machine("goal: 3600"), "7:11", "a rate is a number per s, min or h, such as 2 /s"),
+        (_machine("reason: {planned_stop: [break]}"), "7:5", "give tag with map, for the PLC's alarm code, or tree"),
+        (_machine("reason: {map: {1: jam}, tree: [jam]}"), "7:14", "reason.map: belongs to a tag, such as"),
+        (_machine("reason: {tag: press.count, tree: [jam]}"), "7:14", "reason.tag: belongs to a map of its values"),
+        (_machine("reason: {tag: press.count, map: {}}"), "7:32", "needs 1 or more"),
+        (_machine("reason: {tag: press.cuont, map: {1: jam}}"), "7:19", "did you mean 'press.count'?"),
+        (_machine("reason: {tag: dead.count, map: {1: jam}}"), "7:19", "'dead', which is disabled"),
+        (_machine("reason: {tag: oven.count, map: {1: jam}}"), "7:19", "12:27, and a reason needs the raw value"),
+        (_machine("reason: {tag: press.count, map: {1: jam, 0x1: fire}}"), "7:46", "used twice; first at m.yaml:7:38"),
+        (_machine("reason: {tag: press.count, map: {1: jam, '1': fire}}"), "7:46", "this key is used twice"),
+        (_machine("reason: {tag: press.count, map: {1: unclassified}}"), "7:41", "choose another name, such as other"),
+        (_machine("reason: {tree: [jam, Unclassified/jam]}"), "7:26", "is what a stop without a reason is called"),
+        (_machine("reason: {tree: [jam//feed]}"), "7:21", "none of them is empty; found 'jam//feed'"),
+        (_machine("reason: {tree: ['']}"), "7:21", "is empty; a reason is names separated by /, such as hydraulics"),
+        (_machine('reason: {tree: ["a\\tb"]}'), "7:21", "text on one line, without control characters; remove them"),
+        (_machine(f"reason: {{tree: [{'a' * 201}]}}"), "7:21", "a reason has at most 200 characters, this one 201"),
+        (_machine("reason: {tree: jam}"), "7:20", "expected a list such as [a, b]"),
+        (_machine("reason: {tree: [jam], planed_stop: [jam]}"), "7:27", "did you mean 'planned_stop'?"),
+        (
+            _machine("reason: {tag: press.count, map: {1: feed/jam}, tree: [fire], planned_stop: [fire, feed/jams]}"),
+            "7:87",
+            "is no reason of map or tree, and above none; add it to tree, or write one of theirs; found 'feed/jams'; "
+            "allowed: feed, feed/jam, fire; did you mean 'feed/jam'?",
+        ),
+        (_machine("reason: {tree: [feed/jam], planned_stop: [jam, fee]}"), "7:52", "did you mean 'feed'?"),
+        (_machine("reason: {tree: [feed/jam], planned_stop: [jam, fee]}"), "7:47", "planned_stop[0]: is no reason of"),
+        (
+            _counts("scrap: {tag: press.count, kind: pulse, reason: a/ }, good: {tag: oven.every, kind: pulse}"),
+            "6:61",
+            "none of them is empty; found 'a/'",
+        ),
+        (_machine("product: {}"), "7:5", "give the tag that says the product, or planned_run_time_per_item by product"),
+        (_machine("product: {tag: oven.count}"), "7:20", "has a scale at d.yaml:12:27, and a product needs the raw"),
+        (_machine("product: {tag: press.cuont}"), "7:20", "did you mean 'press.count'?"),
+        (_machine("product: {planned_run_time_per_item: {A: 0 s}}"), "7:46", "must be more than zero"),
+        (_machine("product: {planned_run_time_per_item: {A: 3}}"), "7:46", "a duration is a number and its unit"),
+        (_machine("product: {planned_run_time_per_item: {'': 3 s}}"), "7:43", "the name is not empty"),
+        (_machine("product: {run_time: 3 s}"), "7:15", "allowed: planned_run_time_per_item, tag"),
+        (_machine("job: {operation: press.count}"), "7:5", "the key `tag` is missing: The order, as text or number"),
+        (_machine("job: {tag: oven.count}"), "7:16", "has a scale at d.yaml:12:27, and a job needs the raw value"),
+        (_machine("job: {tag: press.count, operation: no.such}"), "7:40", "job.operation: there is no device 'no'"),
+        (_machine("job: {tag: press.count, planned_quantity: oven.count}"), "7:47", "and a job needs the raw value"),
+        (_machine("job: {tag: press.count, fields: {batch: press.btch}}"), "7:45", "job.fields.batch: the device"),
+        (_machine("job: {tag: press.count, fields: {no batch: press.count}}"), "7:38", "a name has letters, digits"),
+        (_machine("job: {tag: press.count, order: press.count}"), "7:29", "this key is not known; allowed: fields"),
         (MACHINE.replace("press-01", "press 01"), "2:3", "did you mean 'press-01'?"),
     ],
 )  # fmt: skip
@@ -127,14 +182,101 @@ def test_named_map_is_the_map(tmp_path: Path) -> None:
 
 
 def test_what_is_not_computed_yet_is_a_warning_at_its_place(tmp_path: Path) -> None:
-    text = _machine("goal: 1400 /h\n    summarize: [1 min, job, 1 h, day]\n    product: {tag: press.count}")
-    configuration = loaded(tmp_path, agent=AGENT, d=DEVICE, m=text)
-    assert [line.partition(": comes")[0].partition(": '")[0] for line in lines(configuration)] == [
-        "m.yaml:7:5: warning: machines.press-01.goal",
-        "m.yaml:8:24: warning: machines.press-01.summarize[1]",
-        "m.yaml:9:5: warning: machines.press-01.product",
+    text = _machine("goal: 1400 /h\n    process: {t: {tag: press.count}}")
+    assert lines(loaded(tmp_path, agent=AGENT, d=DEVICE, m=text)) == [
+        "m.yaml:8:5: warning: machines.press-01.process: comes with a later version; it is accepted and not used yet",
     ]
-    assert computed_windows(configuration.machines["press-01"]) == ("1min", "1h", "day")
+
+
+def test_windows_of_jobs_need_no_settings_and_are_none_of_the_calendar(tmp_path: Path) -> None:
+    configuration = loaded(tmp_path, agent=AGENT, d=DEVICE, m=_machine("summarize: [1 min, job, 1 h, day, 1min]"))
+    assert lines(configuration) == []
+    machine = configuration.machines["press-01"]
+    assert computed_windows(machine) == ("1min", "1h", "day")
+    assert "job" in machine.summarize
+
+
+def test_reasons_are_paths_without_spaces_around_their_names(tmp_path: Path) -> None:
+    text = _machine(
+        "reason: {tag: press.count, map: {17: ' feed / jam ', stuck: 4711}, tree: [feed, cleaning/mould, feed/jam],\n"
+        "      planned_stop: [ cleaning ]}"
+    ).replace("max_rate: 2 /s}", "max_rate: 2 /s}, scrap: {tag: press.status, kind: pulse, reason: too long /12}")
+    configuration = loaded(tmp_path, agent=AGENT, d=DEVICE, m=text)
+    assert lines(configuration) == []
+    machine = configuration.machines["press-01"]
+    assert machine.counts["scrap"][0].reason == "too long/12"
+    assert machine.reason is not None
+    assert machine.reason.map == {17: "feed/jam", "stuck": "4711"}
+    assert machine.reason.reasons == ("feed/jam", "4711", "feed", "cleaning/mould")
+    planned = [name for name in ("cleaning", "cleaning/mould", "cleaning2", "feed") if machine.reason.is_planned(name)]
+    assert planned == ["cleaning", "cleaning/mould"]
+
+
+def test_reasons_may_come_from_people_alone(tmp_path: Path) -> None:
+    reason = loaded(tmp_path, agent=AGENT, d=DEVICE, m=_machine("reason: {tree: [feed/jam]}")).machines["press-01"]
+    assert reason.reason is not None
+    assert (reason.reason.tag, reason.reason.reasons, reason.label_tags) == (None, ("feed/jam",), ())
+
+
+def test_job_and_product_name_the_tags_that_label_the_time(tmp_path: Path) -> None:
+    text = _machine(
+        "job: {tag: press.order, operation: press.step, planned_quantity: press.lot, fields: {batch: oven.count}}\n"
+        "    product: {tag: press.step}\n"
+        "    reason: {tag: press.alarm, map: {1: jam}}"
+    )
+    more = "".join(f"      {name}: {{address: 1}}\n" for name in ("order", "step", "lot", "alarm"))
+    configuration = loaded(tmp_path, agent=AGENT, d=DEVICE + more + OTHER.replace("devices:\n", ""), m=text)
+    assert lines(configuration) == [], "a field may have a scale: it is passed on, and compared with nothing"
+    machine = configuration.machines["press-01"]
+    assert machine.label_tags == ("press.alarm", "press.step", "press.order", "press.lot", "oven.count")
+    assert machine.job is not None
+    assert machine.job.fields == {"batch": "oven.count"}
+
+
+@pytest.mark.parametrize(
+    ("own", "products", "shortest_s", "stopped_after_s"),
+    [
+        ("4 s", "", 4, 20),
+        ("4 s", "{A: 3 s, B: 6 s}", 3, 20),
+        ("", "{A: 3 s, B: 6 s}", 3, 30),
+        ("4 s", "{A: 3000 s}", 4, 20),
+    ],
+)
+def test_planned_run_times_of_machine_and_products_bound_the_count(
+    tmp_path: Path, own: str, products: str, shortest_s: int, stopped_after_s: int
+) -> None:
+    text = _state("{from_count: {stopped_after: 2.5}}").replace("max_rate: 2 /s", "items_per_count: 2")
+    text += f"    planned_run_time_per_item: {own}\n" if own else ""
+    text += f"    product: {{planned_run_time_per_item: {products}}}\n" if products else ""
+    configuration = loaded(tmp_path, agent=AGENT, d=DEVICE, m=text)
+    assert lines(configuration) == []
+    machine = configuration.machines["press-01"]
+    assert machine.shortest_run_time_ns == shortest_s * NS_PER_S
+    assert machine.stopped_after_ns == stopped_after_s * NS_PER_S
+    assert machine.stopped_after(6 * NS_PER_S) == 30 * NS_PER_S
+
+
+def test_machine_with_a_status_has_no_time_to_a_stop_and_needs_no_run_time(tmp_path: Path) -> None:
+    machine = loaded(tmp_path, agent=AGENT, d=DEVICE, m=MACHINE).machines["press-01"]
+    assert (machine.shortest_run_time_ns, machine.stopped_after_ns, machine.stopped_after(NS_PER_S)) == (None,) * 3
+
+
+def test_product_is_named_as_it_is_written_number_or_text(tmp_path: Path) -> None:
+    text = _machine("product: {tag: press.count, planned_run_time_per_item: {4711: 2 s, 007: 3 s, A 1: 4 s}}")
+    configuration = loaded(tmp_path, agent=AGENT, d=DEVICE, m=text)
+    assert lines(configuration) == []
+    assert configuration.machines["press-01"].product_run_times_ns == {
+        "4711": 2 * NS_PER_S, "007": 3 * NS_PER_S, "A 1": 4 * NS_PER_S,
+    }  # fmt: skip
+
+
+def test_product_that_is_named_like_a_secret_is_kept_in_the_document(tmp_path: Path) -> None:
+    text = _machine(
+        "product: {planned_run_time_per_item: {token: 2 s}}\n    job: {tag: press.count, fields: {key: press.count}}"
+    )
+    machine = json.loads(loaded(tmp_path, agent=AGENT, d=DEVICE, m=text).document)["machines"]["press-01"]
+    assert machine["product"] == {"planned_run_time_per_item": {"token": "2 s"}}
+    assert machine["job"] == {"tag": "press.count", "fields": {"key": "press.count"}}
 
 
 @pytest.mark.parametrize(
@@ -232,9 +374,6 @@ def test_example_of_the_design_loads_with_the_expected_warnings_only(
     assert configuration.errors == ()
     assert [".".join(map(str, fault.where)) for fault in configuration.warnings] == [
         "mqtt.password",
-        "machines.press-01.reason",
-        "machines.press-01.product",
-        "machines.press-01.goal",
         "machines.press-01.process",
     ]
     assert list(configuration.devices) == ["press-01-plc", "oven-plc", "scale-3"]

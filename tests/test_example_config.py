@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 from edge_agent.config import load, models
 from edge_agent.contract import Quality, Secret, Settings
 from edge_agent.registry import installed
-from edge_agent.simulator.machine import NS_PER_S, STATUS_CODES
+from edge_agent.simulator.machine import ALARM_GUARD_OPEN, ALARM_LOW_PRESSURE, NS_PER_S, STATUS_CODES
 from edge_agent.simulator.plant import OVEN, PACKING, PRESS, Plant
 from edge_agent.simulator.serve import DEFAULT_MODBUS_PORT, DEFAULT_OPCUA_PORT, DEFAULT_SERIAL_DIR, serve
 from edge_agent_modbus.settings import ModbusDevice, ModbusTag
@@ -61,6 +61,32 @@ def test_example_loads_without_error_or_warning() -> None:
     assert [str(fault) for fault in configuration.faults] == []
     assert configuration.disabled == {}
     assert set(configuration.machines) == set(Plant(1).machines)
+
+
+def test_example_gives_the_press_its_reasons_and_products() -> None:
+    press = load(CONFIG).machines["press-01"]
+    assert press.reason is not None
+    assert press.reason.map is not None
+    assert set(press.reason.map) == {ALARM_LOW_PRESSURE, ALARM_GUARD_OPEN}
+    assert tuple(press.product_run_times_ns) == PRESS.recipes
+    fastest_ns = PRESS.least_cycle_s * NS_PER_S
+    assert all(0.95 * fastest_ns < run_time_ns <= fastest_ns for run_time_ns in press.product_run_times_ns.values())
+
+
+def test_example_with_its_jobs_and_reasons_of_people_switched_on_is_sound(tmp_path: Path) -> None:
+    for file, text in TEXTS.items():
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_text(re.sub(r"^( +)# ((tree|planned_stop): )", r"\1\2", text, flags=re.MULTILINE))
+    press = tmp_path / "machines" / "press-01.yaml"
+    on, count = re.subn(r"^( +)# (job: .*planned_quantity)", r"\1\2", press.read_text(), flags=re.MULTILINE)
+    assert count == 1
+    press.write_text(re.sub(r"press-01-plc\.(order|step|lot_size)", "press-01-plc.recipe", on))
+    configuration = load(tmp_path)
+    assert [str(fault) for fault in configuration.faults] == []
+    reason = configuration.machines["press-01"].reason
+    assert reason is not None
+    assert [name for name in reason.reasons if reason.is_planned(name)] == ["cleaning"]
+    assert configuration.machines["press-01"].job is not None
 
 
 def test_example_reads_the_plant_at_its_defaults() -> None:

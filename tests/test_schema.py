@@ -19,6 +19,7 @@ from edge_agent.cli.schema import config_schema
 from edge_agent.registry import installed
 
 CONFIG = Path(__file__).parent.parent / "config"
+MACHINE = "machines: {m: {area: a, line: b, state: {tag: p.s, map: {1: producing}}, counts: {good: {tag: p.c}}, "
 DRAFT = jsonschema.Draft202012Validator
 
 
@@ -112,6 +113,13 @@ def test_every_default_in_the_schema_of_the_configuration_agrees_with_its_own_sc
         "calendar: {shifts: {early: {from: '6:00', to: '14:00'}}}",
         "machines: {m: {area: a, line: b, state: {tag: p.s, map: {1: producing}}, counts: {}}}",
         "machines: {m: {area: a, line: b, state: {tag: p.s, map: {1: prodcing}}, counts: {produced: {tag: p.c}}}}",
+        MACHINE + "reason: {tree: [jam/]}}}",
+        MACHINE + "reason: {tag: p.a, map: {17: ''}}}}",
+        MACHINE + "product: {run_time: 2 s}}}",
+        MACHINE + "product: {planned_run_time_per_item: {A: 2}}}}",
+        MACHINE + "job: {operation: p.o}}}",
+        MACHINE + "job: {tag: p.o, fields: {no batch: p.b}}}}",
+        MACHINE + "goal: 3600}}",
     ],
 )
 def test_mistake_in_the_configuration_disagrees_with_the_schema(text: str, configuration: Any) -> None:
@@ -126,6 +134,10 @@ def test_mistake_in_the_configuration_disagrees_with_the_schema(text: str, confi
         "calendar: {closed: [2026-12-25]}",
         "machines: {m: {area: a, line: b, state: {tag: p.s, map: {1: producing}}, counts: {good: {tag: p.c}},"
         " summarize: [10 s, 1min, 1 h, shift]}}",
+        MACHINE + "summarize: [job], goal: 3600 /h}}",
+        MACHINE + "reason: {tag: p.a, map: {17: a/b c, x: d}, tree: [e / f, g], planned_stop: [e]}}}",
+        MACHINE + "product: {tag: p.r, planned_run_time_per_item: {A 1: 2 s, 4711: 500 ms}}}}",
+        MACHINE + "job: {tag: p.o, operation: p.s, planned_quantity: p.q, fields: {batch: p.b}}}}",
         "devices: {s: {driver: serial, url: /dev/ttyS0, profile: sics, tags: {weight: {address: weight}}}}",
     ],
 )

@@ -23,6 +23,15 @@ from edge_agent.registry import Registry, installed
 
 _REDACTED = "(redacted)"
 _REFERENCES = {"file", "env", "credential"}
+_NAMED: set[faults.Path] = {
+    ("devices",),
+    ("machines",),
+    ("devices", "*", "tags"),
+    ("machines", "*", "reason", "map"),
+    ("machines", "*", "product", "planned_run_time_per_item"),
+    ("machines", "*", "job", "fields"),
+}
+"""Below these paths keys are names that people gave, or values; `*` is the name of a device or machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +128,14 @@ def _document(merged: Merged, unknown: Collection[Place]) -> str:
 
 
 def _canonical(entry: Entry, path: faults.Path, unknown: Collection[Place]) -> Any:
-    # Names of devices, machines and tags are people's own; only a setting's name says that its value is a secret.
-    is_name = (len(path) == 2 and path[0] in ("devices", "machines")) or (len(path) == 4 and path[2] == "tags")
-    if entry.key.place in unknown or (not is_name and _holds_secret(str(path[-1]), entry.value)):
+    # Names of devices, tags, products … are people's own; only a setting's name says that its value is a secret.
+    if entry.key.place in unknown or (not _is_name(path) and _holds_secret(str(path[-1]), entry.value)):
         return _REDACTED
     return _canonical_value(entry.value, path, unknown)
+
+
+def _is_name(path: faults.Path) -> bool:
+    return tuple("*" if index == 1 else step for index, step in enumerate(path[:-1])) in _NAMED
 
 
 def _canonical_value(node: Node, path: faults.Path, unknown: Collection[Place]) -> Any:

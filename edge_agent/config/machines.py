@@ -15,6 +15,14 @@ from edge_agent.contract import NS_PER_S, Device
 from edge_agent.equipment.rules import parse
 from edge_agent.shifts import SHIFT
 
+_LABELS = {
+    "state": ("tag",),
+    "reason": ("tag",),
+    "product": ("tag",),
+    "job": ("tag", "operation", "planned_quantity"),
+}
+"""The keys that name tags whose values are compared or passed on as they are."""
+
 
 class _Use(NamedTuple):
     """A place in a machine that names a tag."""
@@ -55,6 +63,8 @@ def load_machines(
             _check_no_shifts(entry, path, report)
         if settings is not None and complete:
             _check_stopped_after(settings, entry, path, devices, report)
+        if settings is not None:
+            _check_planned_stops(settings, entry, path, report)
         if settings is not None and complete and not report.stops(scope_of(path)):
             machines[name] = settings
     return machines
@@ -71,32 +81,46 @@ def _reasons(entries: dict[str, Entry], devices: Mapping[str, Device], report: R
 
 def _uses(machine: Entry, path: Path) -> Iterator[_Use]:
     settings = machine.value.mapping or {}
-    for section in ("state", "reason", "product"):
+    for section, keys in _LABELS.items():
         if section in settings:
-            yield from _use(settings[section], (*path, section), exact=section == "state")
-    state = (settings["state"].value.mapping or {}) if "state" in settings else {}
+            for key in keys:
+                yield from _use(settings[section], (*path, section), exact=True, key=key)
+    for name, entry in _mapping(settings, "job", "fields").items():
+        yield from _named(entry.value, (*path, "job", "fields", name), exact=False)
+    state = _mapping(settings, "state")
     if "mode" in state:
         yield from _use(state["mode"], (*path, "state", "mode"), exact=True)
-    if "when" in state:
-        for word, rule in (state["when"].value.mapping or {}).items():
-            for tag in _tags_in(rule.value):
-                yield _Use((*path, "state", "when", word), rule.value, tag, exact=False)
+    for word, rule in _mapping(state, "when").items():
+        for tag in _tags_in(rule.value):
+            yield _Use((*path, "state", "when", word), rule.value, tag, exact=False)
     for section in ("counts", "process"):
-        if section in settings:
-            for name, entry in (settings[section].value.mapping or {}).items():
-                several = entry.value.value if isinstance(entry.value.value, list) else None
-                for number, item in enumerate(several or ()):
-                    yield from _use(Entry(item, item), (*path, section, name, number), exact=section == "counts")
-                if several is None:
-                    yield from _use(entry, (*path, section, name), exact=section == "counts")
+        for name, entry in _mapping(settings, section).items():
+            several = entry.value.value if isinstance(entry.value.value, list) else None
+            for number, item in enumerate(several or ()):
+                yield from _use(Entry(item, item), (*path, section, name, number), exact=section == "counts")
+            if several is None:
+                yield from _use(entry, (*path, section, name), exact=section == "counts")
 
 
-def _use(entry: Entry, path: Path, exact: bool) -> Iterator[_Use]:
+def _mapping(settings: Mapping[str, Entry], *keys: str) -> Mapping[str, Entry]:
+    """What stands below these keys, one inside the other; nothing where a key is absent or no mapping."""
+    for key in keys:
+        settings = (settings[key].value.mapping or {}) if key in settings else {}
+    return settings
+
+
+def _use(entry: Entry, path: Path, exact: bool, key: str = "tag") -> Iterator[_Use]:
     settings = entry.value.mapping or {}
-    tag, kind = settings.get("tag"), settings.get("kind")
-    if tag is not None and tag.value.text is not None and tag.value.text.count(".") == 1:
+    if key in settings:
+        kind = settings.get("kind")
         every = exact and kind is not None and kind.value.text == "increment"
-        yield _Use((*path, "tag"), tag.value, tag.value.text, exact, every)
+        yield from _named(settings[key].value, (*path, key), exact, every)
+
+
+def _named(node: Node, path: Path, exact: bool, every: bool = False) -> Iterator[_Use]:
+    """The use of the tag that a node names; none where it names no tag, which the model says."""
+    if node.text is not None and node.text.count(".") == 1:
+        yield _Use(path, node, node.text, exact, every)
 
 
 def _tags_in(rule: Node) -> tuple[str, ...]:
@@ -127,23 +151,27 @@ def _check_use(
         message = f"the device {device!r} has no such tag" if device in entries else f"there is no device {device!r}"
         report.add(Fault(use.node.place, message, use.path, text, suggestion=suggestion, scope=scope))
         return False
-    if not use.exact:
-        return True
-    sound = True
-    tag_entry = tag_entries(entries[device])[tag]
-    settings = tag_entry.value.mapping or {}
+    return not use.exact or _check_raw(use, tag_entries(entries[device])[tag], report)
+
+
+def _check_raw(use: _Use, tag: Entry, report: Report) -> bool:
+    """Whether the tag gives the raw value, and each of them where each counts."""
+    sound, scope = True, scope_of(use.path)
+    settings = tag.value.mapping or {}
     if use.every and ("store" not in settings or settings["store"].value.text != "every"):
         sound = False
         message = (
-            f"{text} is an increment, each reading counts, so each must be stored; "
-            f"add store: every to the tag at {tag_entry.key.place}"
+            f"{use.tag} is an increment, each reading counts, so each must be stored; "
+            f"add store: every to the tag at {tag.key.place}"
         )
         report.add(Fault(use.node.place, message, use.path, scope=scope))
+    section = str(use.path[2])
+    user = f"a {section}" if section in ("reason", "product", "job") else "a state or a count"
     for key, neutral in (("deadband", 0), ("scale", 1), ("offset", 0)):
         if key in settings and settings[key].value.value not in (None, neutral):
             sound = False
             message = (
-                f"{text} has a {key} at {settings[key].key.place}, and a state or a count needs the raw value; "
+                f"{use.tag} has a {key} at {settings[key].key.place}, and {user} needs the raw value; "
                 f"remove the {key} or name another tag"
             )
             report.add(Fault(use.node.place, message, use.path, scope=scope))
@@ -164,19 +192,38 @@ def _check_stopped_after(
     settings: MachineSettings, machine: Entry, path: Path, devices: Mapping[str, Device], report: Report
 ) -> None:
     """Report a state from a count that is polled so seldom that each wait for the next poll would be a stop."""
-    if settings.stopped_after_ns is None:
+    run_time_ns = settings.shortest_run_time_ns
+    stopped_after_ns = None if run_time_ns is None else settings.stopped_after(run_time_ns)
+    if stopped_after_ns is None:
         return
     polls = {tag.name: tag.poll_ns for device in devices.values() for tag in device.tags}
     slowest = max((polls[count.tag], count.tag) for count in settings.counted)
-    if settings.stopped_after_ns >= 2 * slowest[0]:
+    if stopped_after_ns >= 2 * slowest[0]:
         return
     message = (
-        f"a stop after {settings.stopped_after_ns / NS_PER_S:g} s is found only where {slowest[1]}, polled each "
+        f"a stop after {stopped_after_ns / NS_PER_S:g} s is found only where {slowest[1]}, polled each "
         f"{slowest[0] / NS_PER_S:g} s, is polled twice in that time; poll it faster, or write more run times"
     )
     state = (machine.value.mapping or {})["state"]
     place = (state.value.mapping or {})["from_count"].key.place
     report.add(Fault(place, message, (*path, "state", "from_count"), scope=scope_of(path)))
+
+
+def _check_planned_stops(settings: MachineSettings, machine: Entry, path: Path, report: Report) -> None:
+    """Report planned stops that are no reasons, and above none, so that no stop could ever be one."""
+    if settings.reason is None or not settings.reason.planned_stop:
+        return
+    names = [reason.split("/") for reason in settings.reason.reasons]
+    known = {"/".join(parts[:length]) for parts in names for length in range(1, len(parts) + 1)}
+    items = _mapping(machine.value.mapping or {}, "reason")["planned_stop"].value.value
+    for index, planned in enumerate(settings.reason.planned_stop):
+        if planned not in known and isinstance(items, list):
+            message = "is no reason of map or tree, and above none; add it to tree, or write one of theirs"
+            near = closest(planned, sorted(known))
+            where = (*path, "reason", "planned_stop", index)
+            report.add(
+                Fault(items[index].place, message, where, planned, tuple(sorted(known)), near, scope=scope_of(path))
+            )
 
 
 def _check_stream(use: _Use, streams: Callable[[str], bool], report: Report) -> bool:
@@ -197,6 +244,7 @@ def _check_maps(machine: Entry, path: Path, report: Report) -> None:
     mode = None if state is None else (state.value.mapping or {}).get("mode")
     _check_map(state, (*path, "state"), report)
     _check_map(mode, (*path, "state", "mode"), report)
+    _check_map((machine.value.mapping or {}).get("reason"), (*path, "reason"), report)
 
 
 def _check_map(source: Entry | None, path: Path, report: Report) -> None:
