@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, Literal
 
 from edge_agent.config import computed_windows
+from edge_agent.config.labels import ReasonSettings
 from edge_agent.config.models import CalendarSettings, CountSettings, MachineSettings, ModeSettings
 from edge_agent.contract import NS_PER_S
 from edge_agent.equipment import (
@@ -22,6 +23,8 @@ from edge_agent.equipment import (
 )
 from edge_agent.equipment.named_maps import PRODUCTION
 from edge_agent.equipment.rules import parse
+from edge_agent.equipment.stops import ReasonRules
+from edge_agent.equipment.work import WorkRules
 from edge_agent.metrics import Definition
 from edge_agent.production import Machine
 from edge_agent.shifts import Calendar, Shift, minutes
@@ -44,7 +47,7 @@ def tags_of(settings: MachineSettings) -> tuple[str, ...]:
     """The tags that a machine draws on, each once."""
     tags = [*_source(settings).tags]
     tags += [count.tag for several in settings.counts.values() for count in several]
-    tags += [part.tag for part in (settings.reason, settings.product, *settings.process.values()) if part is not None]
+    tags += [*settings.label_tags, *(part.tag for part in settings.process.values())]
     return tuple(dict.fromkeys(tags))
 
 
@@ -70,6 +73,9 @@ def summarized(
             str(quantity): tuple(_rules(count, settings) for count in several)
             for quantity, several in settings.counts.items()
         },
+        reasons=_reasons(settings.reason),
+        work=_work(settings),
+        goal=settings.goal,
         definition=Definition(
             planned_run_time_ns=settings.planned_run_time_per_item,
             short_stop_ns=settings.short_stop,
@@ -78,9 +84,38 @@ def summarized(
             idle_counts_as=settings.idle_counts_as,
             planned_stop_counts_as=settings.planned_stop_counts_as,
             when_offline=settings.when_offline,
+            state_from=_state_from(settings),
+            stopped_after_ns=settings.stopped_after_ns,
         ),
     )
     return Summarized(machine, settings, computed_windows(settings), settings.settle)
+
+
+def _reasons(given: ReasonSettings | None) -> ReasonRules:
+    if given is None:
+        return ReasonRules()
+    return ReasonRules(given.tag, dict(given.map or {}), given.tree, given.planned_stop)
+
+
+def _work(settings: MachineSettings) -> WorkRules:
+    product, job = settings.product, settings.job
+    return WorkRules(
+        product_tag=product.tag if product else None,
+        by_product_ns=dict(settings.product_run_times_ns),
+        planned_run_time_ns=settings.planned_run_time_per_item,
+        job_tag=job.tag if job else None,
+        operation_tag=job.operation if job else None,
+        planned_quantity_tag=job.planned_quantity if job else None,
+        field_tags=dict(job.fields) if job else {},
+    )
+
+
+def _state_from(settings: MachineSettings) -> Literal["status", "status_and_mode", "rules", "count"]:
+    if settings.state.when is not None:
+        return "rules"
+    if settings.state.from_count is not None:
+        return "count"
+    return "status" if settings.state.mode is None else "status_and_mode"
 
 
 def _source(settings: MachineSettings) -> StateSource:
@@ -91,7 +126,11 @@ def _source(settings: MachineSettings) -> StateSource:
         return StatusMap(state.tag, dict(state.map), None if mode is None else StatusMap(mode.tag, _mode_words(mode)))
     if settings.stopped_after_ns is None:
         raise ValueError("a state comes from a status, from rules, or from the count with a planned run time")
-    return FromCount(tuple(_rules(count, settings) for count in settings.counted), settings.stopped_after_ns)
+    counts, products = tuple(_rules(count, settings) for count in settings.counted), settings.product_run_times_ns
+    if settings.product is None or settings.product.tag is None or not products:
+        return FromCount(counts, settings.stopped_after_ns)
+    by_product = {name: settings.stopped_after(run_time_ns) or 0 for name, run_time_ns in products.items()}
+    return FromCount(counts, settings.stopped_after_ns, settings.product.tag, by_product)
 
 
 def _mode_words(mode: ModeSettings) -> dict[Any, str]:
@@ -104,8 +143,8 @@ def _rules(count: CountSettings, settings: MachineSettings) -> CountRules:
     if count.kind == "increment":
         return IncrementRules(count.tag, count.max_rate, count.items_per_count, count.reason)
     max_rate = count.max_rate
-    if max_rate is None and settings.planned_run_time_per_item is not None:
-        max_rate = Fraction(3 * NS_PER_S, settings.planned_run_time_per_item)
+    if max_rate is None and settings.shortest_run_time_ns is not None:
+        max_rate = Fraction(3 * NS_PER_S, settings.shortest_run_time_ns)
     return CounterRules(count.tag, max_rate, count.rollover, count.reset, count.items_per_count, count.reason)
 
 

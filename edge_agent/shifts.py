@@ -14,11 +14,13 @@ start alone, closed or not: the part of a night shift that lies behind the start
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from itertools import pairwise
+from operator import itemgetter
 from zoneinfo import ZoneInfo
 
 from edge_agent.contract import NS_PER_S
@@ -124,16 +126,30 @@ class Calendar:
     def scheduled(self, start_ns: int, end_ns: int) -> list[Interval] | None:
         """The scheduled time that overlaps [start_ns, end_ns), disjoint and in order; None: all of it."""
         if self.shifts:
-            return _union((each.start_ns, each.end_ns) for each in self.occurrences(start_ns, end_ns))
+            return union((each.start_ns, each.end_ns) for each in self.occurrences(start_ns, end_ns))
         if not self.closed:
             return None
         open_days = (self.day_bounds(day) for day in self._dates(start_ns, end_ns) if day not in self.closed)
-        return _union(bounds for bounds in open_days if bounds[0] < end_ns and start_ns < bounds[1])
+        return union(bounds for bounds in open_days if bounds[0] < end_ns and start_ns < bounds[1])
 
     def breaks(self, start_ns: int, end_ns: int) -> list[Interval]:
         """The breaks that overlap [start_ns, end_ns), disjoint and in order."""
         pauses = (pause for each in self.occurrences(start_ns, end_ns) for pause in each.breaks)
-        return _union(pause for pause in pauses if pause[0] < end_ns and start_ns < pause[1])
+        return union(pause for pause in pauses if pause[0] < end_ns and start_ns < pause[1])
+
+    def after_working(self, time_ns: int, work_ns: int) -> int | None:
+        """When so much scheduled time without breaks will have passed; None when not within 31 days."""
+        end_ns = time_ns + 31 * _DAY_S * NS_PER_S
+        scheduled = self.scheduled(time_ns, end_ns)
+        breaks = self.breaks(time_ns, end_ns)
+        edges = sorted({time_ns, end_ns, *(edge for span in [*(scheduled or ()), *breaks] for edge in span)})
+        for start, end in pairwise(edge for edge in edges if time_ns <= edge <= end_ns):
+            open_now = scheduled is None or overlap_ns(scheduled, start, end)
+            if open_now and not overlap_ns(breaks, start, end):
+                if work_ns <= end - start:
+                    return start + work_ns
+                work_ns -= end - start
+        return None
 
     def shift_at(self, time_ns: int) -> str | None:
         """The name of the shift at an instant, `off` outside all of them; None without shifts."""
@@ -229,7 +245,8 @@ def _utc_day(time_ns: int) -> int:
     return time_ns // (_DAY_S * NS_PER_S)
 
 
-def _union(intervals: Iterable[Interval]) -> list[Interval]:
+def union(intervals: Iterable[Interval]) -> list[Interval]:
+    """The time that any of the intervals covers, disjoint and in order."""
     joined: list[Interval] = []
     for start, end in sorted(intervals):
         if joined and start <= joined[-1][1]:
@@ -237,6 +254,21 @@ def _union(intervals: Iterable[Interval]) -> list[Interval]:
         else:
             joined.append((start, end))
     return joined
+
+
+def intersection(some: Sequence[Interval], others: Sequence[Interval]) -> list[Interval]:
+    """The time that both cover; each is disjoint and in order, and so is what comes out."""
+    found = []
+    for start, end in others:
+        first = bisect_right(some, start, key=itemgetter(1))
+        for begin, until in some[first : bisect_left(some, end, key=itemgetter(0))]:
+            found.append((max(start, begin), min(end, until)))
+    return found
+
+
+def overlap_ns(intervals: Sequence[Interval], start_ns: int, end_ns: int) -> int:
+    """How much of [start, end) the intervals cover, in ns; they are disjoint and in order."""
+    return sum(end - start for start, end in intersection(intervals, [(start_ns, end_ns)]))
 
 
 # ---------------------------------------------------------------------------------------------- windows

@@ -22,7 +22,7 @@ DOORS = {
     "rich": ("edge_agent/cli",),
     "ruamel": ("edge_agent/config",),
 }
-PURE = ("equipment", "metrics", "shifts.py", "record", "production.py", "timestamps.py")
+PURE = ("equipment", "metrics", "shifts.py", "record", "production", "entries.py", "timestamps.py")
 IMPURE_LIBRARIES = {"asyncio", "time", "socket", "os", "threading", "random", "sqlite3", "pathlib", "subprocess"}
 
 

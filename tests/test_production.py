@@ -179,9 +179,9 @@ def test_quarantined_jump_is_in_no_kpi() -> None:
 
 def test_present_state_is_named_with_its_begin() -> None:
     given_rows = rows([good(0, 1), good(10, 2), good(40, 2)])
-    assert present(PRESS, NO_SHIFTS, given_rows, at(50)) == Present("delay", at(10), None)
+    assert present(PRESS, NO_SHIFTS, given_rows, at(50)) == Present("delay", at(10), None, reason="unclassified")
     assert present(PRESS, NO_SHIFTS, given_rows, at(300)) == Present("unknown", at(40 + HOLD), "stale")
-    assert present(PRESS, NO_SHIFTS, rows(), at(5))[0::2] == ("unknown", "not_started")
+    assert present(PRESS, NO_SHIFTS, rows(), at(5))[0:3:2] == ("unknown", "not_started")
     assert present(PRESS, SHIFTS, given_rows, at(50)).state == "not_scheduled"
 
 

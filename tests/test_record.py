@@ -51,6 +51,7 @@ def design_window() -> WindowData:
     return WindowData(
         at("2026-11-23T06:00:00Z"), at("2026-11-23T07:00:00Z"), times, missing, 0, quantities,
         kpis(times, 1200, 1190, PRESS.definition), (), False, True, (),
+        planned_run_time_ns=PRESS.definition.planned_run_time_ns,
     )  # fmt: skip
 
 
@@ -82,7 +83,7 @@ def test_production_data_of_the_design_example_has_its_printed_digits() -> None:
         '"oee_index": 0.82277, "throughput_rate_per_h": 1200.0, "nee_index": 0.82277, '
         '"technical_efficiency": 0.867193, '
         '"setup_rate": 0.0, "utilization_efficiency": 0.867193, "scrap_ratio": 0.008333, "rework_ratio": null, '
-        '"first_pass_yield": null, "industry_ooe": 0.795499, "industry_teep": 0.795499}',
+        '"first_pass_yield": null, "mtbf_h": null, "mttf_h": null, "mttr_h": null, "industry_ooe": 0.795499, "industry_teep": 0.795499}',
         "completeness": '{"observed_s": 3590.2, "missing_s": {"device_offline": 9.8, "agent_down": 0.0, '
         '"bad_quality": 0.0, "unmapped_state": 0.0, "stale": 0.0, "not_started": 0.0, "misconfigured": 0.0, '
         '"overflow": 0.0}, "uncertain_s": 0.0, "ratio": 0.997278, "complete": false}',
@@ -167,7 +168,7 @@ def test_window_across_a_shift_change_has_segments_and_no_shift() -> None:
     assert received["kpi_reason"] == dict.fromkeys(not_good, "good_not_counted") | {
         "scrap_ratio": "scrap_not_counted",
         "rework_ratio": "rework_not_counted",
-    }
+    } | dict.fromkeys(("mtbf_h", "mttf_h", "mttr_h"), "no_failure")
     assert received["flags"] == ["producing_outside_plan"]
 
 

@@ -10,6 +10,8 @@ from edge_agent.equipment.counts import CountRules, IncrementRules, PulseRules, 
 from edge_agent.equipment.sources import FromCount, Rules, StateSource, StatusMap, Unmapped
 from edge_agent.equipment.timeline import (
     CAUSES,
+    DELAY,
+    DOWN,
     LABELS,
     NOT_SCHEDULED,
     PRODUCING,
@@ -23,11 +25,14 @@ from edge_agent.equipment.timeline import (
     mark_short_stops,
     open_stop_since,
     state_timeline,
+    stop_runs,
     watch_count,
 )
 
 __all__ = [
     "CAUSES",
+    "DELAY",
+    "DOWN",
     "LABELS",
     "NOT_SCHEDULED",
     "PRODUCING",
@@ -53,5 +58,6 @@ __all__ = [
     "open_stop_since",
     "state_timeline",
     "steps",
+    "stop_runs",
     "watch_count",
 ]

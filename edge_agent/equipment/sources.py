@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isfinite
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -35,6 +35,7 @@ from edge_agent.equipment.timeline import (
     label_of_bad,
     state_timeline,
 )
+from edge_agent.equipment.work import text_of
 
 Rows = Mapping[str, Sequence[Row]]
 Holds = Mapping[str, int | None]
@@ -201,14 +202,18 @@ class FromCount(StateSource):
 
     counts: tuple[CountRules, ...]
     stopped_after_ns: int
+    product_tag: str | None = None
+    by_product_ns: Mapping[str, int] = field(default_factory=dict)
+    """How long without an item is a stop while a product is made, where that is not `stopped_after_ns`."""
 
     @property
     def tags(self) -> tuple[str, ...]:
-        return tuple(rules.tag for rules in self.counts)
+        product = () if self.product_tag is None else (self.product_tag,)
+        return (*(rules.tag for rules in self.counts), *product)
 
     @property
     def reach_ns(self) -> int:
-        return self.stopped_after_ns
+        return max(self.stopped_after_ns, *self.by_product_ns.values(), 0)
 
     def timeline(self, rows: Rows, hold_ns: Holds, within: Interval, known_until_ns: int, offline: str) -> Timeline:
         watched = [self._watched(rules, rows, hold_ns, within, known_until_ns, offline) for rules in self.counts]
@@ -226,12 +231,12 @@ class FromCount(StateSource):
         first = np.flatnonzero(marks)
         starts, ends = edges[first], edges[np.append(first[1:], len(seen))]
         beside_item = np.isin(starts, items) | np.isin(ends, items)
-        producing = beside_item & (ends - starts <= self.stopped_after_ns)
+        producing = beside_item & (ends - starts <= self._limits(rows, hold_ns, starts, known_until_ns))
         states = np.where(producing, np.int8(PRODUCING), np.int8(DELAY))[np.cumsum(marks) - 1]
         return _timeline(edges, np.where(seen, states, labels), doubt)
 
     def undecided(self, rows: Rows, hold_ns: Holds, known_until_ns: int) -> Interval | None:
-        within = (known_until_ns - self.stopped_after_ns - 1, known_until_ns)
+        within = (known_until_ns - self.reach_ns - 1, known_until_ns)
         since = within[0]
         for rules in self.counts:
             own, items = self._watched(rules, rows, hold_ns, within, known_until_ns, "unknown")
@@ -239,8 +244,25 @@ class FromCount(StateSource):
                 return None
             unseen = np.flatnonzero(own.labels != _USABLE)
             since = max(since, int(items.max(initial=since)), int(own.edges[unseen + 1].max(initial=since)))
-        until = since + self.stopped_after_ns + 1
+        until = since + int(self._limits(rows, hold_ns, np.array([since], np.int64), known_until_ns)[0]) + 1
         return (since, until) if until > known_until_ns else None
+
+    def _limits(self, rows: Rows, hold_ns: Holds, times: Nanoseconds, known_until_ns: int) -> Nanoseconds:
+        """How long without an item is a stop, from each of these times on."""
+        limits = np.full(len(times), self.stopped_after_ns, np.int64)
+        if self.product_tag is None or not len(times):
+            return limits
+        own = rows.get(self.product_tag, ())
+        within = (int(times[0]), int(times[-1]) + 1)
+        edges, index = coverage(own, hold_ns.get(self.product_tag), within, known_until_ns)
+        by_row = [
+            self.stopped_after_ns
+            if is_bad(value, quality)
+            else self.by_product_ns.get(text_of(value) or "", self.stopped_after_ns)
+            for _, value, quality, _ in own
+        ]
+        known = np.array([*by_row, self.stopped_after_ns, self.stopped_after_ns], np.int64)[index]
+        return known[np.searchsorted(edges, times, "right") - 1]
 
     def _watched(
         self, rules: CountRules, rows: Rows, hold_ns: Holds, within: Interval, known_until_ns: int, offline: str

@@ -158,7 +158,7 @@ def mark_short_stops(timeline: Timeline, short_stop_ns: int, known_until_ns: int
     A stop is a maximal run of delay and down. Unknown ends a run, and a run that touches unknown is never short: nobody
     saw how long it was. Nor is a run that is still open at `known_until_ns`: a later computation may make it short.
     """
-    runs = _stops(timeline, known_until_ns)
+    runs = stop_runs(timeline, known_until_ns)
     short = (runs.end - runs.start < short_stop_ns) & ~runs.touches_unknown & ~runs.open
     if not short.any():
         return timeline
@@ -174,7 +174,7 @@ def open_stop_since(timeline: Timeline, short_stop_ns: int, known_until_ns: int)
 
     Windows that overlap [this, known_until_ns) may change when the stop ends.
     """
-    runs = _stops(timeline, known_until_ns)
+    runs = stop_runs(timeline, known_until_ns)
     if not len(runs.start) or not runs.open[-1] or runs.touches_unknown[-1]:
         return None
     since = int(runs.start[-1])
@@ -182,7 +182,9 @@ def open_stop_since(timeline: Timeline, short_stop_ns: int, known_until_ns: int)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Stops:
+class StopRuns:
+    """Maximal runs of delay and down: spans [first, last) of a timeline, their times, and what is beside them."""
+
     first: NDArray[np.intp]
     last: NDArray[np.intp]
     start: Nanoseconds
@@ -191,18 +193,18 @@ class _Stops:
     open: NDArray[np.bool_]
 
 
-def _stops(timeline: Timeline, known_until_ns: int) -> _Stops:
+def stop_runs(timeline: Timeline, known_until_ns: int) -> StopRuns:
+    """The stops of a timeline, short or not; what lies before and after the timeline is not known."""
     labels, edges = timeline.labels, timeline.edges
     padded = np.zeros(len(labels) + 2, np.int8)
     padded[1:-1] = (labels == DELAY) | (labels == DOWN)
     change = np.diff(padded)
     first, last = np.flatnonzero(change == 1), np.flatnonzero(change == -1)
     still_open = edges[last] >= known_until_ns
-    # What lies before the timeline and after it is not known either.
     unknown = np.ones(len(labels) + 2, np.bool_)
     unknown[1:-1] = labels >= UNKNOWN
     touches = unknown[first] | (unknown[last + 1] & ~still_open)
-    return _Stops(first, last, edges[first], edges[last], touches, still_open)
+    return StopRuns(first, last, edges[first], edges[last], touches, still_open)
 
 
 def apply_schedule(timeline: Timeline, scheduled: Sequence[Interval] | None, breaks: Sequence[Interval]) -> Timeline:
@@ -223,8 +225,8 @@ def apply_schedule(timeline: Timeline, scheduled: Sequence[Interval] | None, bre
     edges = np.union1d(timeline.edges, inner)
     index = np.searchsorted(timeline.edges, edges[:-1], "right") - 1
     labels, uncertain = timeline.labels[index], timeline.uncertain[index]
-    closed = np.zeros(len(index), np.bool_) if scheduled is None else ~_inside(scheduled, edges[:-1])
-    pause = _inside(breaks, edges[:-1]) & ~closed
+    closed = np.zeros(len(index), np.bool_) if scheduled is None else ~inside(scheduled, edges[:-1])
+    pause = inside(breaks, edges[:-1]) & ~closed
     producing = labels == PRODUCING
     planned = pause & ~producing & (labels < NOT_SCHEDULED)
     labels = np.where(planned, np.int8(PLANNED_STOP), labels)
@@ -265,7 +267,8 @@ def watch_count(
     )
 
 
-def _inside(intervals: Sequence[Interval], points: Nanoseconds) -> NDArray[np.bool_]:
+def inside(intervals: Sequence[Interval], points: Nanoseconds) -> NDArray[np.bool_]:
+    """Which points lie in one of the intervals, which are disjoint and in order."""
     bounds = np.array(list(chain.from_iterable(intervals)), np.int64)
     before: NDArray[np.intp] = np.searchsorted(bounds, points, "right")
     return (before & 1).astype(np.bool_)

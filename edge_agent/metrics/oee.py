@@ -14,15 +14,18 @@ KPIS = (
     "availability", "effectiveness", "quality_ratio", "oee_index", "throughput_rate_per_h",
     "nee_index", "technical_efficiency", "setup_rate", "utilization_efficiency",
     "scrap_ratio", "rework_ratio", "first_pass_yield",
+    "mtbf_h", "mttf_h", "mttr_h",
     "industry_ooe", "industry_teep",
 )  # fmt: skip
 """By their names in records. Those that begin with `industry_` are in wide use and not in ISO 22400-2:2014."""
 SUMS = (
     "observed_s", "operation_s", "busy_s", "run_s", "setup_s", "delay_s",
     "planned_run_produced_s", "planned_run_good_s", "produced", "good", "rework",
+    "down_s", "failures",
 )  # fmt: skip
 """What a consumer adds up to roll up windows, by their names in records; those that end in `_s` are times."""
 _NS_PER_H = 3_600_000_000_000
+_NOT_RATIOS = frozenset({"throughput_rate_per_h", "mtbf_h", "mttf_h", "mttr_h"})
 
 CountsAs = Literal["availability_loss", "outside_planned_time"]
 
@@ -38,6 +41,8 @@ class Definition:
     idle_counts_as: CountsAs = "availability_loss"
     planned_stop_counts_as: CountsAs = "outside_planned_time"
     when_offline: Literal["unknown", "down", "delay", "idle", "planned_stop"] = "unknown"
+    state_from: Literal["status", "status_and_mode", "rules", "count"] = "status"
+    stopped_after_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +102,7 @@ class _Times(NamedTuple):
     """POT."""
     unknown: int
     window: int
+    down: int
 
     @classmethod
     def of(cls, times_ns: Mapping[str, int], definition: Definition) -> _Times:
@@ -109,8 +115,15 @@ class _Times(NamedTuple):
         return cls(
             planned_busy_ns(times_ns, definition), run, setup, delay,
             setup if definition.setup_counts_as == "availability_loss" else 0,
-            planned_operation_ns(times_ns), times_ns["unknown"], sum(times_ns.values()),
+            planned_operation_ns(times_ns), times_ns["unknown"], sum(times_ns.values()), times_ns["down"],
         )  # fmt: skip
+
+
+class Planned(NamedTuple):
+    """Planned run time per item x items, over all products, in ns; None where a product's is not known."""
+
+    produced_ns: int | None
+    good_ns: int | None
 
 
 class _Fraction(NamedTuple):
@@ -127,6 +140,8 @@ def kpis(
     good: int | None,
     definition: Definition,
     rework: int | None = None,
+    planned: Planned | None = None,
+    failures: int = 0,
 ) -> Kpis:
     """The KPIs for one window: those of ISO 22400-2 that times and counts can tell, and two of the industry.
 
@@ -140,22 +155,28 @@ def kpis(
         good: the good ones among them; None: not counted.
         definition: the choices behind the numbers.
         rework: items sent to rework while observed; None: not counted.
+        planned: the planned run time of what was produced, where products have different ones; else the definition's.
+        failures: stops with down time that began to be down in the window.
     """
     result = Kpis()
     times = _Times.of(times_ns, definition)
-    planned = definition.planned_run_time_ns
+    if planned is None:
+        own = definition.planned_run_time_ns
+        planned = Planned(*(None if own is None else own * (items or 0) for items in (produced, good)))
     found = _of_effort(times, planned, produced, good) | _of_times(times) | _of_quality(produced, good, rework)
+    found |= _of_failures(times, failures)
     plain = (times.window - times.unknown, times.operation - times.unknown, *times[:4])
     efforts = (found[name] for name in ("effectiveness", "oee_index"))
     made = (None if _lacking(effort.obstacles) else effort.numerator for effort in efforts)
-    result.sums.update(zip(SUMS, (*plain, *made, produced, good, rework), strict=True))
+    sums = (*plain, *made, produced, good, rework, times.down, failures)
+    result.sums.update(zip(SUMS, sums, strict=True))
     for name in KPIS:
         fraction = found[name]
         reason = next((word for word, stands in fraction.obstacles.items() if stands), None)
         result.values[name] = None if reason else ratio(fraction.numerator, fraction.denominator)
         if reason:
             result.reasons[name] = reason
-        elif name != "throughput_rate_per_h" and (result.values[name] or 0) > 1:
+        elif name not in _NOT_RATIOS and (result.values[name] or 0) > 1:
             result.flags.append(f"{name}_over_1")
     return result
 
@@ -188,15 +209,25 @@ def _of_times(times: _Times) -> dict[str, _Fraction]:
     }
 
 
-def _of_effort(times: _Times, planned: int | None, produced: int | None, good: int | None) -> dict[str, _Fraction]:
+def _of_failures(times: _Times, failures: int) -> dict[str, _Fraction]:
+    """Mean times, in hours: up is run and setup, to restore is down, between failures is both together."""
+    up, none = times.run + times.setup, {"no_failure": failures == 0}
+    return {
+        "mtbf_h": _Fraction(up + times.down, failures * _NS_PER_H, none),
+        "mttf_h": _Fraction(up, failures * _NS_PER_H, none),
+        "mttr_h": _Fraction(times.down, failures * _NS_PER_H, none),
+    }
+
+
+def _of_effort(times: _Times, planned: Planned, produced: int | None, good: int | None) -> dict[str, _Fraction]:
     """What was made, in planned run time, of the time there was; and items per hour."""
-    no_plan, counted = {"no_planned_run_time": planned is None}, _counted(produced)
-    effort = (planned or 0) * (good or 0) if produced else 0
+    no_plan, counted = {"no_planned_run_time": planned.produced_ns is None}, _counted(produced)
+    effort = (planned.good_ns or 0) if produced else 0
     needs = {**no_plan, **counted, **(_good_counted(produced, good) if produced != 0 else {})}
     busy, run = {"no_planned_busy_time": times.busy <= 0}, {"no_run_time": times.run == 0}
     operated, lived = times.operation - times.unknown, times.window - times.unknown
     return {
-        "effectiveness": _Fraction((planned or 0) * (produced or 0), times.run, {**no_plan, **counted, **run}),
+        "effectiveness": _Fraction(planned.produced_ns or 0, times.run, {**no_plan, **counted, **run}),
         "oee_index": _Fraction(effort, times.busy, {**busy, **needs}),
         "throughput_rate_per_h": _Fraction(
             (produced or 0) * _NS_PER_H, times.operation, {"no_planned_operation_time": times.operation <= 0, **counted}

@@ -11,19 +11,34 @@ from edge_agent.record.events import (
     state_topic,
 )
 from edge_agent.record.facts import Because, gap_data, previous_of, production_data, state_data, status_data
+from edge_agent.record.jobs import job_data, job_key, job_progress, job_topic, previous_job
 from edge_agent.record.schemas import TYPES, envelope_schema, schema
+from edge_agent.record.stops import StopBecause, downtime_data, downtime_key, downtime_topic, previous_stop
+from edge_agent.record.told import entry_data, entry_topic
 
 __all__ = [
     "TYPES",
     "Because",
     "Publisher",
+    "StopBecause",
     "agent_topic",
+    "downtime_data",
+    "downtime_key",
+    "downtime_topic",
+    "entry_data",
+    "entry_topic",
     "envelope_schema",
     "event",
     "freeze",
     "gap_data",
     "gap_key",
+    "job_data",
+    "job_key",
+    "job_progress",
+    "job_topic",
+    "previous_job",
     "previous_of",
+    "previous_stop",
     "production_data",
     "production_key",
     "production_topic",

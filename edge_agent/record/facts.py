@@ -15,6 +15,8 @@ from edge_agent.timestamps import rfc3339
 DEFINITION_ID = "iso22400-2:2014"
 DEFINITION_VERSION = 1
 """Goes up when the same readings and settings would give other numbers."""
+MEAN_TIMES = "mtbf=mttf+mttr; mttf=(run+setup)/failures; mttr=down/failures"
+"""The convention of the mean times, of which there are several."""
 
 Because = Literal["late_reading", "backfill", "late_loss", "reclassified", "entry", "clock"]
 
@@ -31,8 +33,6 @@ def production_data(
     withdrawn: bool = False,
     final: bool = False,
     revisable_until_ns: int | None = None,
-    job: str | None = None,
-    product: str | None = None,
 ) -> dict[str, Any]:
     """The data of one window's production record.
 
@@ -47,10 +47,8 @@ def production_data(
         withdrawn: the fact has ceased.
         final: nothing can change it any more.
         revisable_until_ns: until when something may still change it; None when final or not known.
-        job: the job, when constant over the window.
-        product: the product, when constant over the window.
     """
-    times = _times_ms(found)
+    times = times_ms(found)
     return {
         "key": production_key(machine.subject, window, found.start_ns),
         "revision": revision,
@@ -65,16 +63,18 @@ def production_data(
         "end": rfc3339(found.end_ns),
         "shift": _constant_shift(calendar, found),
         "production_day": calendar.day_of_window(window, found.start_ns).isoformat(),
-        "job": job,
-        "product": product,
-        "segments": [_segment(machine, calendar, segment, job, product) for segment in found.segments],
+        "job": found.job,
+        "product": found.product,
+        "segments": [_segment(machine, calendar, segment) for segment in found.segments],
         "time_s": {state: part / 1000 for state, part in times.items()},
-        "quantity": _quantity(machine, found),
+        "quantity": quantity_data(machine, found),
         "kpi": found.kpis.values,
         "kpi_reason": found.kpis.reasons,
         "sums": _sums(found),
-        "definition": _definition(machine.definition),
-        "completeness": _completeness(found, times),
+        "downtime": _downtime(found, times),
+        "pace": pace_data(found),
+        "definition": _definition(machine.definition, found.planned_run_time_ns),
+        "completeness": completeness_data(found, times),
         "flags": list(found.flags),
     }
 
@@ -132,7 +132,11 @@ def gap_data(
 
 
 def state_data(
-    machine: Machine, now: Present, shift: str | None = None, counts: WindowData | None = None
+    machine: Machine,
+    now: Present,
+    shift: str | None = None,
+    counts: WindowData | None = None,
+    work: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The data of a machine's retained state: what it does now, since when, and what it has made.
 
@@ -141,17 +145,20 @@ def state_data(
         now: what `production.present` found.
         shift: the shift that runs.
         counts: the window, from the shift's begin or any other start until now, that the counts are of.
+        work: the job in work, as `job_progress` has it; None: there is none.
     """
     return {
         "machine": machine.name,
         "state": now.state,
         "since": rfc3339(now.since_ns),
         "cause": now.cause,
-        "reason": None,
-        "job": None,
-        "product": None,
+        "reason": now.reason,
+        "job": now.job,
+        "product": now.product,
         "shift": shift,
-        "counts": None if counts is None else {"since": rfc3339(counts.start_ns), **_quantity(machine, counts)},
+        "counts": None if counts is None else {"since": rfc3339(counts.start_ns), **quantity_data(machine, counts)},
+        "pace": None if counts is None else pace_data(counts),
+        "work": work,
     }
 
 
@@ -186,11 +193,13 @@ def _constant_shift(calendar: Calendar, found: WindowData) -> str | None:
     return shifts.pop() if len(shifts) == 1 else None
 
 
-def _times_ms(found: WindowData) -> dict[str, int]:
+def times_ms(found: WindowData) -> dict[str, int]:
+    """The nine states of a window in whole milliseconds that sum to it."""
     return dict(zip(found.times_ns, milliseconds(list(found.times_ns.values())), strict=True))
 
 
-def _quantity(machine: Machine, found: WindowData) -> dict[str, Any]:
+def quantity_data(machine: Machine, found: WindowData) -> dict[str, Any]:
+    """The items of a window, by quantity and reason."""
     produced, good, scrap, rework = (found.quantities[name] for name in ("produced", "good", "scrap", "rework"))
     made = produced or good or Tally()
     return {
@@ -213,7 +222,8 @@ def _sums(found: WindowData) -> dict[str, float | int | None]:
     }
 
 
-def _completeness(found: WindowData, times_ms: Mapping[str, int]) -> dict[str, Any]:
+def completeness_data(found: WindowData, times_ms: Mapping[str, int]) -> dict[str, Any]:
+    """What was seen of the scheduled time of a window, and why the rest was not."""
     operation_ns = planned_operation_ns(found.times_ns)
     observed_ms = sum(times_ms.values()) - times_ms["not_scheduled"] - times_ms["unknown"]
     missing_ms = milliseconds(list(found.missing_ns.values()), times_ms["unknown"])
@@ -226,36 +236,56 @@ def _completeness(found: WindowData, times_ms: Mapping[str, int]) -> dict[str, A
     }
 
 
-def _definition(definition: Definition) -> dict[str, Any]:
+def _downtime(found: WindowData, times_ms: Mapping[str, int]) -> dict[str, Any]:
+    by_reason = found.downtime.by_reason_ns
+    parts_ms = milliseconds(list(by_reason.values()), times_ms["delay"] + times_ms["down"])
+    return {
+        "stops": found.downtime.stops,
+        "failures": found.downtime.failures,
+        "by_reason_s": {reason: part / 1000 for reason, part in zip(by_reason, parts_ms, strict=True)},
+    }
+
+
+def pace_data(found: WindowData) -> dict[str, Any] | None:
+    """What the goal expects of a window, in whole items, and how far ahead of it (or, below 0, behind) it is."""
+    if found.pace is None:
+        return None
+    made, expected = found.quantities["produced"] or found.quantities["good"] or Tally(), round(found.pace.expected)
+    return {"goal_per_h": float(found.pace.goal * 3_600), "expected": expected, "ahead": made.total - expected}
+
+
+def _definition(definition: Definition, planned_run_time_ns: int | None) -> dict[str, Any]:
     return {
         "id": DEFINITION_ID,
         "version": DEFINITION_VERSION,
-        "planned_run_time_per_item_s": _seconds(definition.planned_run_time_ns),
-        "short_stop_s": _seconds(definition.short_stop_ns),
+        "planned_run_time_per_item_s": seconds(planned_run_time_ns),
+        "short_stop_s": seconds(definition.short_stop_ns),
         "short_stop_counts_as": definition.short_stop_counts_as,
         "setup_counts_as": definition.setup_counts_as,
         "idle_counts_as": definition.idle_counts_as,
         "planned_stop_counts_as": definition.planned_stop_counts_as,
         "when_offline": definition.when_offline,
+        "state_from": definition.state_from,
+        "stopped_after_s": seconds(definition.stopped_after_ns),
+        "mean_times": MEAN_TIMES,
     }
 
 
-def _seconds(duration_ns: int | None) -> float | None:
+def seconds(duration_ns: int | None) -> float | None:
+    """A duration in seconds, whole where it is."""
     if duration_ns is None or duration_ns % NS_PER_S:
         return None if duration_ns is None else duration_ns / NS_PER_S
     return duration_ns // NS_PER_S
 
 
-def _segment(
-    machine: Machine, calendar: Calendar, found: WindowData, job: str | None, product: str | None
-) -> dict[str, Any]:
+def _segment(machine: Machine, calendar: Calendar, found: WindowData) -> dict[str, Any]:
     return {
         "start": rfc3339(found.start_ns),
         "end": rfc3339(found.end_ns),
-        "product": product,
-        "job": job,
+        "product": found.product,
+        "job": found.job,
         "shift": calendar.shift_at(found.start_ns),
-        "planned_run_time_per_item_s": _seconds(machine.definition.planned_run_time_ns),
-        "quantity": _quantity(machine, found),
-        "time_s": {state: part / 1000 for state, part in _times_ms(found).items()},
+        "planned_run_time_per_item_s": seconds(found.planned_run_time_ns),
+        "quantity": quantity_data(machine, found),
+        "time_s": {state: part / 1000 for state, part in times_ms(found).items()},
     }

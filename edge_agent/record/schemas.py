@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from edge_agent.entries import KINDS
 from edge_agent.equipment import CAUSES, STATES
 from edge_agent.metrics import KPIS, SUMS
 
@@ -76,6 +77,9 @@ _DEFINITION = _object(
         "idle_counts_as": _COUNTS_AS,
         "planned_stop_counts_as": _COUNTS_AS,
         "when_offline": _words("unknown", "down", "delay", "idle", "planned_stop"),
+        "state_from": _words("status", "status_and_mode", "rules", "count"),
+        "stopped_after_s": _or_null(_SECONDS),
+        "mean_times": _TEXT,
     },
     "every choice behind the KPIs",
 )
@@ -89,6 +93,26 @@ _COMPLETENESS = _object(
     },
     "of the scheduled time; ratio is observed over scheduled, null when nothing was scheduled",
 )
+_DOWNTIME = _object(
+    {
+        "stops": {"type": "integer", "minimum": 0, "description": "that began in the window"},
+        "failures": {"type": "integer", "minimum": 0, "description": "stops that began to be down in the window"},
+        "by_reason_s": {"type": "object", "additionalProperties": _SECONDS},
+    },
+    "the stops of the window; the seconds by reason sum to delay and down",
+)
+_PACE = _object(
+    {"goal_per_h": _SECONDS, "expected": {"type": "integer"}, "ahead": {"type": "integer"}},
+    "items that the goal expects of the planned time, and how many more were made; below 0: fewer",
+)
+_KPI = _object(dict.fromkeys(KPIS, _or_null({"type": "number"})), "of observed production; never capped")
+_KPI_REASON: Schema = {
+    "type": "object",
+    "description": "why a KPI is null",
+    "propertyNames": {"enum": list(KPIS)},
+    "additionalProperties": _WORD,
+}
+_FLAGS: Schema = {"type": "array", "items": _WORD, "uniqueItems": True}
 _SEGMENT = _object(
     {
         "start": _TIME,
@@ -104,17 +128,66 @@ _SEGMENT = _object(
 _PREVIOUS = _object({"revision": {"type": "integer", "minimum": 0}, "quantity": _OLDER_QUANTITY, "time_s": _TIME_S})
 _BECAUSE = _words("late_reading", "backfill", "late_loss", "reclassified", "entry", "clock")
 
+_REVISED: dict[str, Schema] = {
+    "key": _TEXT,
+    "revision": {"type": "integer", "minimum": 0},
+    "revised_because": _or_null(_BECAUSE),
+    "previous": _or_null(_PREVIOUS),
+    "withdrawn": _FLAG,
+    "final": _FLAG,
+    "revisable_until": _or_null(_TIME),
+    "machine": _NAME,
+}
+"""What begins the data of everything that may be said again."""
+_REVISION: Schema = {"type": "integer", "minimum": 0}
+_STOP_TIME_S = _object(dict.fromkeys(("delay", "down", "planned_stop"), _SECONDS))
+_STOP = {
+    "start": _TIME,
+    "end": _or_null(_TIME),
+    "duration_s": _or_null(_SECONDS),
+    "time_s": _or_null(_STOP_TIME_S),
+    "reason": _TEXT,
+}
+_PLC = _object({"code": {"type": ["integer", "number", "string", "boolean"]}, "reason": _or_null(_TEXT)})
+_PERSON = _object({"by": _TEXT, "reason": _TEXT, "made": _TIME})
+_JOB_RESULT = {
+    "end": _or_null(_TIME),
+    "quantity": _or_null(_QUANTITY),
+    "time_s": _or_null(_TIME_S),
+}
+_PROGRESS = _object(
+    {
+        "job": _TEXT,
+        "operation": _or_null(_TEXT),
+        "product": _or_null(_TEXT),
+        "start": _TIME,
+        "planned_quantity": _or_null(_COUNT),
+        "good": _or_null(_COUNT),
+        "remaining": _or_null(_COUNT),
+        "expected_end": _or_null(_TIME),
+    },
+    "the job in work, and when it will be done at the planned rate",
+)
+_RESPONSE = _object(
+    {
+        "JobOrderID": _TEXT,
+        "WorkMasterID": _or_null(_TEXT),
+        "MaterialDefinitionID": _or_null(_TEXT),
+        "StartTime": _TIME,
+        "EndTime": _or_null(_TIME),
+        "JobState": _words("Running", "Ended"),
+        "JobResponseData": {
+            "type": "array",
+            "items": _object({"ID": _TEXT, "Value": {"type": ["number", "string"]}, "UnitOfMeasure": _TEXT}),
+        },
+    },
+    "the same as an ISA-95 job response",
+)
+
 _DATA: dict[str, Schema] = {
     "production": _object(
-        {
-            "key": _TEXT,
-            "revision": {"type": "integer", "minimum": 0},
-            "revised_because": _or_null(_BECAUSE),
-            "previous": _or_null(_PREVIOUS),
-            "withdrawn": _FLAG,
-            "final": _FLAG,
-            "revisable_until": _or_null(_TIME),
-            "machine": _NAME,
+        _REVISED
+        | {
             "window": _TEXT,
             "start": _TIME,
             "end": _TIME,
@@ -125,19 +198,75 @@ _DATA: dict[str, Schema] = {
             "segments": {"type": "array", "items": _SEGMENT},
             "time_s": _TIME_S,
             "quantity": _QUANTITY,
-            "kpi": _object(dict.fromkeys(KPIS, _or_null({"type": "number"})), "of observed production; never capped"),
-            "kpi_reason": {
-                "type": "object",
-                "description": "why a KPI is null",
-                "propertyNames": {"enum": list(KPIS)},
-                "additionalProperties": _WORD,
-            },
+            "kpi": _KPI,
+            "kpi_reason": _KPI_REASON,
             "sums": _SUMS,
+            "downtime": _DOWNTIME,
+            "pace": _or_null(_PACE),
             "definition": _DEFINITION,
             "completeness": _COMPLETENESS,
-            "flags": {"type": "array", "items": _WORD, "uniqueItems": True},
+            "flags": _FLAGS,
         },
         "one window of one machine; the highest (epoch, revision) of a key is its truth",
+    ),
+    "downtime": _object(
+        _REVISED
+        | {
+            "revised_because": _or_null(_words(*_BECAUSE["enum"], "ended", "reason")),
+            "previous": _or_null(_object({"revision": _REVISION} | _STOP)),
+            "open": _FLAG,
+            "state": _words(*STATES),
+            "reason_by": _or_null(_words("plc", "person")),
+            "plc": _or_null(_PLC),
+            "person": _or_null(_PERSON),
+            "planned": _FLAG,
+            "failure": _FLAG,
+            "seen_whole": _FLAG,
+            "shift": _or_null(_NAME),
+            "production_day": {"type": "string", "format": "date"},
+            "product": _or_null(_TEXT),
+            "job": _or_null(_TEXT),
+        }
+        | _STOP,
+        "one stop of one machine, from its begin to its end; while it is open, duration_s and time_s are null",
+    ),
+    "job": _object(
+        _REVISED
+        | {
+            "revised_because": _or_null(_words(*_BECAUSE["enum"], "ended")),
+            "previous": _or_null(_object({"revision": _REVISION} | _JOB_RESULT)),
+            "job": _TEXT,
+            "operation": _or_null(_TEXT),
+            "product": _or_null(_TEXT),
+            "planned_quantity": _or_null(_COUNT),
+            "fields": {"type": "object"},
+            "start": _TIME,
+            "open": _FLAG,
+            "started_by": _TEXT,
+            "ended_by": _or_null(_TEXT),
+            "kpi": _or_null(_KPI),
+            "kpi_reason": _or_null(_KPI_REASON),
+            "completeness": _or_null(_COMPLETENESS),
+            "flags": _FLAGS,
+            "response": _RESPONSE,
+        }
+        | _JOB_RESULT,
+        "one job on one machine; while it is open it has no figures",
+    ),
+    "entry": _object(
+        {
+            "key": _TEXT,
+            "revision": {"const": 0},
+            "machine": _NAME,
+            "entry": {"type": "integer", "minimum": 1, "description": "its number, for `withdraw`"},
+            "kind": _words(*KINDS),
+            "by": _TEXT,
+            "made": _TIME,
+            "start": _TIME,
+            "end": _or_null(_TIME),
+            "body": {"type": "object", "description": "what its kind holds: reason, count, job …"},
+        },
+        "what a person told the agent; never changed",
     ),
     "gap": _object(
         {
@@ -167,6 +296,8 @@ _DATA: dict[str, Schema] = {
             "product": _or_null(_TEXT),
             "shift": _or_null(_NAME),
             "counts": _or_null(_object({"since": _TIME} | _QUANTITY["properties"])),
+            "pace": _or_null(_PACE),
+            "work": _or_null(_PROGRESS),
         },
         "what a machine does now; retained",
     ),
