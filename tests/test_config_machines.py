@@ -140,6 +140,16 @@ def _counts(text: str) -> str:
         (_machine("product: {planned_run_time_per_item: {A: 0 s}}"), "7:46", "must be more than zero"),
         (_machine("product: {planned_run_time_per_item: {A: 3}}"), "7:46", "a duration is a number and its unit"),
         (_machine("product: {planned_run_time_per_item: {'': 3 s}}"), "7:43", "the name is not empty"),
+        (
+            _machine("product: {planned_run_time_per_item: {007: 3 s}}"), "7:43",
+            "is the number 7; write it so, or in quotes where the product is a text; found '007'",
+        ),
+        (_machine("product: {planned_run_time_per_item: {1: 3 s, 1e3: 3 s}}"), "7:51", "is the number 1000; write it"),
+        (_machine("product: {planned_run_time_per_item: {0x10: 3 s}}"), "7:43", "is the number 16; write it so"),
+        (
+            _machine("product: {planned_run_time_per_item: {A: 3 s, ' A': 3 s}}"), "7:51",
+            "is the same product as 'A' at m.yaml:7:43; remove one",
+        ),
         (_machine("product: {run_time: 3 s}"), "7:15", "allowed: planned_run_time_per_item, tag"),
         (_machine("job: {operation: press.count}"), "7:5", "the key `tag` is missing: The order, as text or number"),
         (_machine("job: {tag: oven.count}"), "7:16", "has a scale at d.yaml:12:27, and a job needs the raw value"),
@@ -262,19 +272,24 @@ def test_machine_with_a_status_has_no_time_to_a_stop_and_needs_no_run_time(tmp_p
 
 
 def test_product_is_named_as_it_is_written_number_or_text(tmp_path: Path) -> None:
-    text = _machine("product: {tag: press.count, planned_run_time_per_item: {4711: 2 s, 007: 3 s, A 1: 4 s}}")
+    text = _machine(
+        "product: {tag: press.count, planned_run_time_per_item: {4711: 2 s, '007': 3 s, ' A 1 ': 4 s, 1.5: 5 s}}"
+    )
     configuration = loaded(tmp_path, agent=AGENT, d=DEVICE, m=text)
     assert lines(configuration) == []
     assert configuration.machines["press-01"].product_run_times_ns == {
-        "4711": 2 * NS_PER_S, "007": 3 * NS_PER_S, "A 1": 4 * NS_PER_S,
+        "4711": 2 * NS_PER_S, "007": 3 * NS_PER_S, "A 1": 4 * NS_PER_S, "1.5": 5 * NS_PER_S,
     }  # fmt: skip
 
 
-def test_product_that_is_named_like_a_secret_is_kept_in_the_document(tmp_path: Path) -> None:
+def test_product_or_code_that_is_named_like_a_secret_is_kept_in_the_document(tmp_path: Path) -> None:
     text = _machine(
-        "product: {planned_run_time_per_item: {token: 2 s}}\n    job: {tag: press.count, fields: {key: press.count}}"
+        "reason: {tag: press.count, map: {token: jam}}\n"
+        "    product: {planned_run_time_per_item: {token: 2 s}}\n"
+        "    job: {tag: press.count, fields: {key: press.count}}"
     )
     machine = json.loads(loaded(tmp_path, agent=AGENT, d=DEVICE, m=text).document)["machines"]["press-01"]
+    assert machine["reason"] == {"tag": "press.count", "map": {"token": "jam"}}
     assert machine["product"] == {"planned_run_time_per_item": {"token": "2 s"}}
     assert machine["job"] == {"tag": "press.count", "fields": {"key": "press.count"}}
 

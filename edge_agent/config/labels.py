@@ -50,9 +50,10 @@ Reason = Annotated[
 
 
 def _product(text: str) -> str:
-    if not text.strip():
+    name = text.strip()
+    if not name:
         raise ValueError("a product is named as its tag or its job says it, and the name is not empty")
-    return text
+    return name
 
 
 Product = Annotated[str, AfterValidator(_product), Field(json_schema_extra={"pattern": r"\S"})]
@@ -96,7 +97,7 @@ class ProductSettings(Settings):
     tag: TagName | None = None
     """What says the product; without it the product comes with the job."""
     planned_run_time_per_item: dict[Product, Period] = {}
-    """By product, as the tag or the job names it; a number in decimals. Any other product has the machine's."""
+    """By product, as the tag or the job names it, without spaces around it; any other product has the machine's."""
 
     @model_validator(mode="after")
     def _some_use(self) -> ProductSettings:

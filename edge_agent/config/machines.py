@@ -59,6 +59,7 @@ def load_machines(
             sound = _check_use(use, device_entries, reasons, tags, report)
             complete &= sound and (not use.every or _check_stream(use, streams, report))
         _check_maps(entry, path, report)
+        _check_products(entry, path, report)
         if (shifts is None or not shifts.value.value) and not report.unreadable:
             _check_no_shifts(entry, path, report)
         if settings is not None and complete:
@@ -209,6 +210,23 @@ def _check_stopped_after(
     report.add(Fault(place, message, (*path, "state", "from_count"), scope=scope_of(path)))
 
 
+def _check_products(machine: Entry, path: Path, report: Report) -> None:
+    """Report products that could be meant as a number or as text, and those that stand twice but for spaces."""
+    seen: dict[str, Entry] = {}
+    keys = ("product", "planned_run_time_per_item")
+    for text, entry in _mapping(machine.value.mapping or {}, *keys).items():
+        value, place = entry.key.value, entry.key.place
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            number = str(int(value) if value == value // 1 else value)
+            if text != number:
+                message = f"is the number {number}; write it so, or in quotes where the product is a text"
+                report.add(Fault(place, message, (*path, *keys, text), text, scope=scope_of(path)))
+        earlier = seen.setdefault(text.strip(), entry)
+        if earlier is not entry:
+            message = f"is the same product as {earlier.key.text!r} at {earlier.key.place}; remove one"
+            report.add(Fault(place, message, (*path, *keys, text), text, scope=scope_of(path)))
+
+
 def _check_planned_stops(settings: MachineSettings, machine: Entry, path: Path, report: Report) -> None:
     """Report planned stops that are no reasons, and above none, so that no stop could ever be one."""
     if settings.reason is None or not settings.reason.planned_stop:
@@ -244,7 +262,6 @@ def _check_maps(machine: Entry, path: Path, report: Report) -> None:
     mode = None if state is None else (state.value.mapping or {}).get("mode")
     _check_map(state, (*path, "state"), report)
     _check_map(mode, (*path, "state", "mode"), report)
-    _check_map((machine.value.mapping or {}).get("reason"), (*path, "reason"), report)
 
 
 def _check_map(source: Entry | None, path: Path, report: Report) -> None:
