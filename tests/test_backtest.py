@@ -17,6 +17,9 @@ from edge_agent.contract import EdgeAgentError
 
 CASES = sorted(path.parent for path in (Path(__file__).parent / "cases").glob("*/readings.csv"))
 KILLED = next(case for case in CASES if case.name == "agent_killed_while_the_machine_ran")
+WHOLE = [case for case in CASES if (case / "expected.jsonl").exists()]
+CHOSEN = [case for case in CASES if (case / "expected.json").exists()]
+"""What is expected is every record of the case, or the fields that matter of the windows that matter."""
 OF_REVISION = ("revision", "revised_because", "previous", "final", "revisable_until")
 Records = list[dict[str, Any]]
 
@@ -50,7 +53,7 @@ def truth(said: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     }
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", WHOLE, ids=lambda case: case.name)
 def test_case_comes_out_as_expected(case: Path) -> None:
     expected = [json.loads(line) for line in (case / "expected.jsonl").read_text().splitlines()]
     found = case_records(case, "--revisions")
@@ -59,6 +62,27 @@ def test_case_comes_out_as_expected(case: Path) -> None:
     ]
     for wanted, one in zip(expected, found, strict=True):
         assert agrees(wanted, one), (wanted, one)
+
+
+@pytest.mark.parametrize("case", CHOSEN, ids=lambda case: case.name)
+def test_windows_of_a_case_have_what_is_expected_of_them_and_none_between_them(case: Path) -> None:
+    expected = json.loads((case / "expected.json").read_text())
+    found = [one["data"] for one in case_records(case) if one["type"] == "production"]
+    for size in sorted({window_of(one) for one in expected}):
+        wanted = [one for one in expected if window_of(one) == size]
+        first, last = wanted[0]["key"], wanted[-1]["key"]
+        said = [one for one in found if window_of(one) == size and first <= one["key"] <= last]
+        assert [one["key"] for one in said] == [one["key"] for one in wanted]
+        for data, one in zip(said, wanted, strict=True):
+            assert agrees(one, data), (one, data)
+
+
+def test_each_case_says_what_is_expected_of_it() -> None:
+    assert sorted([*WHOLE, *CHOSEN]) == CASES
+
+
+def window_of(data: dict[str, Any]) -> str:
+    return str(data["key"].split("/")[-2])
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
