@@ -40,7 +40,7 @@ Reading = tuple[str, datetime, str]
 
 
 def whole_day(day: dict[str, Any]) -> Iterator[Reading]:
-    """What a status and two counters read at each change and each minute, and just before a change."""
+    """What a status and the counters read at each change and each minute, and just before a change."""
     producing_s = sum(round(60 * minutes) for minutes, state in day["spans_min"] if state == "producing")
     start, ran_s = datetime.fromisoformat(day["start"]), 0
     for minutes, state in day["spans_min"]:
@@ -50,7 +50,7 @@ def whole_day(day: dict[str, Any]) -> Iterator[Reading]:
             run_s = ran_s + (second if second < length_s - 1 else length_s) * (state == "producing")
             time = start + timedelta(seconds=second)
             yield "plc.status", time, str(CODES[state])
-            for tag in ("produced", "scrap"):
+            for tag in day["before"]:
                 made = day[tag] * run_s // producing_s if producing_s else 0
                 yield f"plc.{tag}", time, str(day["before"][tag] + made)
         ran_s += length_s * (state == "producing")
@@ -60,8 +60,9 @@ def whole_day(day: dict[str, Any]) -> Iterator[Reading]:
 def readings(example: dict[str, Any]) -> Iterator[Reading]:
     for tag, time, value in example.get("readings", ()):
         yield tag, datetime.fromisoformat(time), value
-    before = {"produced": 184_467, "scrap": 65_000}
+    before = {"produced": 184_467, "scrap": 65_000, "rework": 900}
     for day in example.get("days", ()):
+        before = {tag: count for tag, count in before.items() if tag in day}
         yield from whole_day(day | {"before": before})
         before = {tag: count + day[tag] for tag, count in before.items()}
 
