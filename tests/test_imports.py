@@ -20,6 +20,7 @@ DOORS = {
     "paho": ("edge_agent/uplink",),
     "typer": ("edge_agent/cli",),
     "rich": ("edge_agent/cli",),
+    "matplotlib": ("edge_agent/cli/report",),
     "ruamel": ("edge_agent/config",),
 }
 PURE = ("equipment", "metrics", "shifts.py", "record", "production", "entries.py", "timestamps.py")

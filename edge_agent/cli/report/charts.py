@@ -67,7 +67,7 @@ def counts(report: Report) -> str:
     """What was made so far, beside what the goal expects."""
     drawing, axes = figure(HALF_IN, 2.15)
     times = [(at - report.start) for at, _, _ in report.counts]
-    for place, (name, style, colour) in enumerate((("produced", "--", LOOKS["planned_stop"].colour),
+    for place, (name, style, colour) in enumerate((("produced", "--", MUTED),
                                                    ("good", "-", LOOKS["producing"].colour))):  # fmt: skip
         values = [row[place + 1] for row in report.counts]
         if any(value is not None for value in values):

@@ -28,6 +28,9 @@ _SETTINGS: dict[str, Any] = {
 }  # fmt: skip
 
 
+_RECTANGLE = r"M (\S+) (\S+)\s+L (\S+) \2\s+L \3 (\S+)\s+L \1 \4\s+z"
+
+
 def settings() -> Any:
     """A context in which the library draws our way, whatever the person's own settings say."""
     return matplotlib.style.context(["default", _SETTINGS])
@@ -70,7 +73,7 @@ def _embedded(svg: str, label: str) -> str:
     box = re.search(r'viewBox="([^"]*)"', head)
     body = body.replace("xlink:href=", "href=")
     body = re.sub(r'(<g) id="[^"]*"', r"\1", body)
-    body = re.sub(r'( d="[^"]*")', lambda found: re.sub(r"\d+\.\d{3,}", _rounded, found[1]), body)
+    body = re.sub(r' d="[^"]*"', lambda found: _compact(found[0]), body)
     body = re.sub(r"font-family: [^;\"]*;? ?", "", body)
     for stand_in, themed in _THEME.items():
         body = body.replace(stand_in, themed)
@@ -78,5 +81,7 @@ def _embedded(svg: str, label: str) -> str:
     return f'<svg viewBox="{box[1] if box else ""}" role="img" aria-label="{label}">{body}'.strip()
 
 
-def _rounded(digits: re.Match[str]) -> str:
-    return f"{float(digits[0]):.2f}".rstrip("0").rstrip(".")
+def _compact(path: str) -> str:
+    """A path to a hundredth of a point, its upright rectangles in the short form."""
+    path = re.sub(r"\d+\.\d{3,}", lambda digits: f"{float(digits[0]):.2f}".rstrip("0").rstrip("."), path)
+    return re.sub(_RECTANGLE, r"M\1 \2H\3V\4H\1z", path)

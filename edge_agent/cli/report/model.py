@@ -43,7 +43,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """Time lost for one reason; `stops` is None where nobody counts them, `kind` a state or `unclassified`."""
+    """Time lost for one reason; `stops` is None where nobody counts them, `kind` a state, `other`, `unclassified`."""
 
     reason: str
     seconds: float
@@ -91,6 +91,7 @@ class Report:
     subject: str
     title: str
     when: str
+    as_of: str
     running: str
     zone: Zone
     start: float
@@ -141,6 +142,7 @@ def read(data: Mapping[str, Any]) -> Report:
         machine=cleaned(data.get("machine") or "machine"), subject=cleaned(data.get("subject") or ""),
         title=f"{cleaned(shift)} shift" if shift else "no shift",
         when=", ".join(filter(None, (words.day(data.get("production_day") or ""), zone.span(start, end)))),
+        as_of=f"As of {zone.local(now or end):%Y-%m-%d %H:%M} {zone.name}.",
         running=f"The shift still runs: figures so far, until {zone.clock(until)}." if until < end else "",
         zone=zone, start=start, end=end, until=until, oee=oee, factors=tuple(factors), quantities=_quantities(window),
         pace=_pace(pace), stopped=_stopped(window, stops), pieces=_pieces(data.get("states"), start, until),
@@ -261,7 +263,7 @@ def top(losses: tuple[Loss, ...], most: int) -> list[Loss]:
     shown, rest, last = losses[: most - 2], losses[most - 2 : -1], losses[-1]
     stops = sum(loss.stops or 0 for loss in rest)
     others = Loss(f"{len(rest)} other reasons", sum(loss.seconds for loss in rest), stops or None,
-                  sum(loss.share for loss in rest), "down")  # fmt: skip
+                  sum(loss.share for loss in rest), "other")  # fmt: skip
     return [*shown, others, last]
 
 

@@ -117,8 +117,8 @@ def _tables(report: Report) -> Iterable[str]:
     if report.notes:
         yield _section("Notes", _table(("time", "by", "note"), report.notes))
     yield (
-        "<footer>KPIs by ISO 22400-2:2014; OEE = availability × effectiveness × quality ratio. Time that was not "
-        "observed, and items made in it, are in no ratio.</footer>"
+        f"<footer>{escape(report.as_of)} KPIs by ISO 22400-2:2014; OEE = availability × effectiveness × quality ratio. "
+        "Time that was not observed, and items made in it, are in no ratio.</footer>"
     )
 
 

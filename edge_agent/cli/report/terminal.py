@@ -61,7 +61,7 @@ def _head(report: Report) -> RenderableType:
     ]
     if report.running:
         lines.append(Text(report.running, style=WARNED))
-    return Group(*lines)
+    return Group(*(line for line in lines if line.plain))
 
 
 def _figures(report: Report) -> RenderableType:
