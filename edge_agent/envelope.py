@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from edge_agent import record
@@ -16,10 +17,12 @@ class Envelope:
         self.publisher = publisher
         self._clock = clock
 
-    def freeze(self, kind: str, subject: str, data: dict[str, Any], issued: Issued) -> bytes:
-        """The bytes of an event of this kind, made now."""
+    def freeze(
+        self, kind: str, subject: str, data: dict[str, Any], issued: Issued, configuration: str | None = None
+    ) -> bytes:
+        """The bytes of an event of this kind, made now; `configuration` made it, or the present one."""
         made = record.event(
-            self.publisher,
+            self.publisher if configuration is None else replace(self.publisher, configuration=configuration),
             kind,
             subject,
             data,

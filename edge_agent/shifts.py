@@ -140,6 +140,7 @@ class Calendar:
     def after_working(self, time_ns: int, work_ns: int) -> int | None:
         """When so much scheduled time without breaks will have passed; None when not within 31 days."""
         end_ns = time_ns + 31 * _DAY_S * NS_PER_S
+        start: int
         scheduled = self.scheduled(time_ns, end_ns)
         breaks = self.breaks(time_ns, end_ns)
         edges = sorted({time_ns, end_ns, *(edge for span in [*(scheduled or ()), *breaks] for edge in span)})

@@ -84,16 +84,18 @@ def _whole(machine: Machine, parts: Sequence[_Measured]) -> WindowData:
     return replace(_sum(machine, [part.data for part in parts], planned, notes), segments=tuple(p.data for p in parts))
 
 
-def added(machine: Machine, spans: Sequence[WindowData]) -> WindowData:
-    """Spans that follow one another as one window, such as the days of a long job."""
+def added(machine: Machine, spans: Sequence[WindowData], segments: bool = True) -> WindowData:
+    """Spans that follow one another as one window, such as the days of a long job; with their segments, or without."""
     if len(spans) == 1:
         return spans[0]
     sums = [span.kpis.sums for span in spans]
     amounts = ([each[name] for each in sums] for name in ("planned_run_produced_s", "planned_run_good_s"))
     planned = Planned(*(None if None in several else sum(each or 0 for each in several) for several in amounts))
     notes = tuple(dict.fromkeys(flag for span in spans for flag in span.flags if not flag.endswith("_over_1")))
-    segments = tuple(part for span in spans for part in span.segments or (span,))
-    return replace(_sum(machine, spans, planned, notes), segments=segments)
+    whole = _sum(machine, spans, planned, notes)
+    if not segments:
+        return whole
+    return replace(whole, segments=tuple(part for span in spans for part in span.segments or (span,)))
 
 
 def _sum(machine: Machine, spans: Sequence[WindowData], planned: Planned, notes: tuple[str, ...]) -> WindowData:

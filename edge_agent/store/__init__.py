@@ -6,6 +6,7 @@
 from sqlite3 import sqlite_version as SQLITE_VERSION
 
 from edge_agent.store.database import Store, StoreDamaged, StoreError
+from edge_agent.store.entries import Reopened
 from edge_agent.store.readings import Row, StoredReading
 from edge_agent.store.records import Draft, Issued, StoredRecord
 from edge_agent.store.thread import StoreThread
@@ -14,6 +15,7 @@ __all__ = [
     "SQLITE_VERSION",
     "Draft",
     "Issued",
+    "Reopened",
     "Row",
     "Store",
     "StoreDamaged",

@@ -16,6 +16,7 @@ from sqlite_utils import Database
 
 from edge_agent.contract import EdgeAgentError
 from edge_agent.store import identity as identities
+from edge_agent.store.entries import Entries
 from edge_agent.store.identity import Identity
 from edge_agent.store.readings import Readings, Row
 from edge_agent.store.records import Draft, Freeze, Issued, Records
@@ -54,6 +55,7 @@ class Store:
     Attributes:
         readings: what was read.
         records: what was issued, and the outbox.
+        entries: what people told, and what is to be looked at again.
         identity: the epoch and the reserved numbers of this run; None until `begin`.
     """
 
@@ -90,6 +92,7 @@ class Store:
             self._connection.execute("PRAGMA synchronous = OFF")
         self.readings = Readings(self._connection)
         self.records = Records(self._connection)
+        self.entries = Entries(self._connection)
         self._next_number = 0
 
     def _open(self, create: bool) -> None:
@@ -177,12 +180,28 @@ class Store:
             (name, value),
         )
 
-    def remember_configuration(self, hash: str, document: str, now: int) -> None:
-        """Keep a configuration under its hash: records name it."""
+    def remember_configuration(self, hash: str, document: str, now: int, basis: str | None = None) -> None:
+        """Keep a configuration under its hash, and that it is in force from now on: records name it.
+
+        `basis` is how it computes, as `edge_agent.bases` writes it.
+        """
         with self.transaction():
             self._connection.execute(
-                "INSERT OR IGNORE INTO configuration (hash, time, document) VALUES (?, ?, ?)", (hash, now, document)
+                "INSERT INTO configuration (hash, time, document, basis) VALUES (?, ?, ?, ?) "
+                "ON CONFLICT (hash) DO UPDATE SET basis = coalesce(configuration.basis, excluded.basis)",
+                (hash, now, document, basis),
             )
+            if not (before := self.applied()) or before[-1][1] != hash:
+                self._connection.execute("INSERT OR REPLACE INTO applied (time, hash) VALUES (?, ?)", (now, hash))
+
+    def applied(self) -> list[tuple[int, str]]:
+        """Since when which configuration was in force, by its hash, in order."""
+        return self._connection.execute("SELECT time, hash FROM applied ORDER BY time").fetchall()
+
+    def basis(self, hash: str) -> str | None:
+        """How a configuration computes; None where nothing is known of it."""
+        row = self._connection.execute("SELECT basis FROM configuration WHERE hash = ?", (hash,)).fetchone()
+        return row[0] if row else None
 
     def register(self, tags: Iterable[tuple[str, bool]]) -> dict[str, int]:
         """The ids of tags by name, durable; see `Readings.register`."""

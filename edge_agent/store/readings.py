@@ -54,6 +54,16 @@ class StoredReading(NamedTuple):
     received: int | None
 
 
+class Arrived(NamedTuple):
+    """Readings of one tag: the first and the last time among them, how many, and whether all are BAD."""
+
+    tag: str
+    first: int
+    last: int
+    readings: int
+    all_bad: bool
+
+
 class Readings:
     """The readings of a store. Every method belongs to the store's thread."""
 
@@ -175,16 +185,34 @@ class Readings:
         """The id of the newest reading; 0 without any."""
         return int(self._connection.execute("SELECT coalesce(max(id), 0) FROM reading").fetchone()[0])
 
-    def first_arrived(self, tags: Iterable[str], after: int, start: int, end: int) -> int | None:
-        """The earliest time in [start, end) of these machine's tags' readings that arrived after the id `after`."""
-        found = [
-            self._connection.execute(
-                "SELECT min(time) FROM reading WHERE machine = 1 AND tag = ? AND time >= ? AND time < ? AND id > ?",
-                (self._number(tag), start, end, after),
-            ).fetchone()[0]
-            for tag in tags
-        ]
-        return min((time for time in found if time is not None), default=None)
+    def arrived(self, after: int, before: int) -> list[Arrived]:
+        """Of each machine's tag the readings that arrived after the id `after` and are of a time before `before`."""
+        found = self._connection.execute(
+            "SELECT tag.name, min(time), max(time), count(*), min(quality) >= 2 FROM reading NOT INDEXED "
+            "JOIN tag ON tag.id = reading.tag "
+            "WHERE reading.id > ? AND reading.machine = 1 AND time < ? GROUP BY reading.tag ORDER BY 1",
+            (after, before),
+        )
+        return [Arrived(name, first, last, count, bool(bad)) for name, first, last, count, bad in found]
+
+    def refuse(self, tag: str, after: int, before: int) -> Arrived:
+        """Delete the readings of a tag that arrived after the id `after` and are of a time before `before`."""
+        where = "machine = 1 AND tag = ? AND id > ? AND time < ?"
+        given = (self._number(tag), after, before)
+        first, last, count, bad = self._connection.execute(
+            f"SELECT min(time), max(time), count(*), min(quality) >= 2 FROM reading WHERE {where}",  # noqa: S608 - ours
+            given,
+        ).fetchone()
+        self._connection.execute(f"DELETE FROM reading WHERE {where}", given)  # noqa: S608 - ours
+        return Arrived(tag, first or before, last or before, count, bool(bad))
+
+    def next_good(self, tag: str, time: int) -> int | None:
+        """The time of a machine's tag's first good reading after `time`."""
+        row = self._connection.execute(
+            "SELECT time FROM reading WHERE machine = 1 AND tag = ? AND time > ? AND quality < 2 ORDER BY time LIMIT 1",
+            (self._number(tag), time),
+        ).fetchone()
+        return row[0] if row else None
 
     def page(
         self, *, tags: Sequence[str] = (), since: int | None = None, until: int | None = None, after: int = 0,

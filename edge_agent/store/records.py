@@ -22,6 +22,8 @@ class Draft:
     data: dict[str, Any]
     key: str | None = None
     revision: int = 0
+    configuration: str | None = None
+    """The hash of the configuration that made it; None: the present one."""
 
 
 class Issued(NamedTuple):
@@ -88,10 +90,32 @@ class Records:
 
     def latest(self, key: str) -> dict[str, Any] | None:
         """The `data` of the highest revision of a key; None when nothing was published under it."""
+        event = self.latest_event(key)
+        data: dict[str, Any] | None = event and event["data"]
+        return data
+
+    def latest_event(self, key: str) -> dict[str, Any] | None:
+        """The whole event of the highest revision of a key; None when nothing was published under it."""
         row = self._connection.execute(
             "SELECT payload FROM record WHERE key = ? ORDER BY epoch DESC, revision DESC LIMIT 1", (key,)
         ).fetchone()
-        return json.loads(row[0])["data"] if row else None
+        return json.loads(row[0]) if row else None
+
+    def latest_between(self, prefix: str, first: str, last: str) -> list[dict[str, Any]]:
+        """The `data` of the highest revisions of the keys from `prefix + first` to `prefix + last`, in their order.
+
+        With those of the one key before them.
+        """
+        low, high = prefix + first, prefix + last
+        before = self._connection.execute(
+            "SELECT key FROM record WHERE key < ? AND key > ? ORDER BY key DESC LIMIT 1", (low, prefix)
+        ).fetchone()
+        found = self._connection.execute(
+            "SELECT key, payload FROM record WHERE key >= ? AND key <= ? ORDER BY key, epoch, revision",
+            (before[0] if before else low, high),
+        )
+        latest: dict[str, bytes] = dict(found)
+        return [json.loads(payload)["data"] for payload in latest.values()]
 
     def waiting(self, after: int, limit: int) -> list[tuple[int, str, bytes, int]]:
         """(position, topic, payload, issued) of the records without an answer, from the one after `after`."""

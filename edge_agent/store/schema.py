@@ -6,7 +6,7 @@ from sqlite_utils import Database, Migrations
 
 APPLICATION_ID = 0x45444741  # "EDGA": tells our database from another program's
 
-VERSION = 3
+VERSION = 4
 """The number of migrations; a database with more is a newer version's."""
 
 migrations = Migrations("edge_agent")
@@ -61,3 +61,22 @@ def progress(db: Database) -> None:
     )
     db.table("configuration").create({"hash": str, "time": int, "document": str}, pk="hash", not_null={"document"})
     db.table("fact").create({"name": str, "value": int}, pk="name", not_null={"value"})
+
+
+@migrations()
+def entries(db: Database) -> None:
+    """What people told; what is to be looked at again; which configuration was in force when, and how it computes."""
+    db.execute(
+        "CREATE TABLE entry (number INTEGER PRIMARY KEY AUTOINCREMENT, machine TEXT NOT NULL, kind TEXT NOT NULL, "
+        "said_by TEXT NOT NULL, made INTEGER NOT NULL, start INTEGER NOT NULL, until INTEGER NOT NULL, "
+        "body TEXT NOT NULL)"
+    )
+    db.table("entry").create_index(["machine", "start"])
+    db.table("reopened").create(
+        {"id": int, "machine": str, "start": int, "until": int, "why": str, "made": int},
+        pk="id",
+        not_null={"machine", "start", "until", "why", "made"},
+    )
+    db.table("reopened").create_index(["machine"])
+    db.table("configuration").add_column("basis", str)
+    db.table("applied").create({"time": int, "hash": str}, pk="time", not_null={"hash"})

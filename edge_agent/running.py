@@ -1,0 +1,65 @@
+"""What a machine has made so far, in a shift or for a job: kept up to now, a little at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edge_agent import production
+from edge_agent.contract import NS_PER_S
+from edge_agent.entries import Entry
+from edge_agent.equipment import Row
+from edge_agent.production import COUNTER_LOOKBACK_READINGS, Machine, WindowData
+from edge_agent.shifts import Calendar
+from edge_agent.store import StoreThread
+
+STRIDE_NS = 6 * 3_600 * NS_PER_S
+"""How much is computed at once, so that a long job needs little memory."""
+
+
+@dataclass
+class _Total:
+    start: int
+    data: WindowData | None
+    until: int
+
+
+class Running:
+    """The totals of one machine, by name, each from its start until now."""
+
+    def __init__(self, machine: Machine, calendar: Calendar, thread: StoreThread) -> None:
+        self._machine = machine
+        self._calendar = calendar
+        self._thread = thread
+        self._totals: dict[str, _Total] = {}
+
+    def forget(self) -> None:
+        """Begin anew at the next call: something before now has changed."""
+        self._totals.clear()
+
+    async def total(self, name: str, start: int, now: int) -> WindowData | None:
+        """What was made from `start` until `now`, as one window; None where that is no time.
+
+        Raises:
+            StoreError: the store does not answer.
+        """
+        total = self._totals.get(name)
+        if total is None or total.start != start or total.until > now:
+            total = self._totals[name] = _Total(start, None, start)
+        while total.until < now:
+            until = min(now, total.until + STRIDE_NS)
+            rows, entries = await self._thread.call(self._evidence, total.until, until)
+            piece = await asyncio.to_thread(self._piece, total, rows, entries, until)
+            total.data, total.until = piece, until
+        return total.data
+
+    def _evidence(self, start: int, until: int) -> tuple[dict[str, list[Row]], list[Entry]]:
+        store, since = self._thread.store, start - production.lookback_ns(self._machine)
+        rows = store.readings.steps_of(self._machine.tags, since, until, COUNTER_LOOKBACK_READINGS)
+        return rows, store.entries.of(self._machine.name, start, until)
+
+    def _piece(self, total: _Total, rows: dict[str, list[Row]], entries: Sequence[Entry], until: int) -> WindowData:
+        window = (total.until, until)
+        (piece,) = production.compute(self._machine, self._calendar, rows, [window], until, entries)
+        return piece if total.data is None else production.added(self._machine, [total.data, piece], segments=False)

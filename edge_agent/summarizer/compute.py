@@ -1,0 +1,67 @@
+"""One piece of work computed: pure, in a worker thread, so that a long one delays no poll."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edge_agent import production
+from edge_agent.production import History, Interval, Machine
+from edge_agent.production.downtime import stops_of
+from edge_agent.production.history import first_ns
+from edge_agent.production.jobs import JobFact, jobs_of
+from edge_agent.shifts import Calendar
+from edge_agent.summarizer.line import Found, Job
+
+Bases = dict[str, tuple[Machine, Calendar]]
+
+
+def computed(job: Job, present: str, bases: Bases, in_force: Sequence[tuple[str, int, int]]) -> Found:
+    """The windows of a job, and the stops and jobs in the time that it looks at.
+
+    Args:
+        job: what is to be computed, with its evidence.
+        present: the hash of the present configuration, with which windows close.
+        bases: machine and calendar by the hashes of configurations.
+        in_force: the hashes in force over the time that is looked at, each with its part of it.
+    """
+    wanted: dict[str, set[Interval]] = {}
+    for windows in job.due.values():
+        wanted.setdefault(present, set()).update(windows)
+    for each in job.again:
+        wanted.setdefault(each.configuration, set()).add(each.window)
+    found = Found()
+    for hash, several in wanted.items():
+        machine, calendar = bases[hash]
+        ordered = sorted(several)
+        data = production.compute(machine, calendar, job.rows, ordered, job.known_until, job.entries)
+        found.windows.update(zip(((window, hash) for window in ordered), data, strict=True))
+    machine, _ = bases[present]
+    for hash, since, until in in_force:
+        history = _history(*bases[hash], job)
+        stops = (stop for stop in stops_of(history) if since <= stop.start_ns < until or stop.start_ns < job.look[0])
+        found.stops += [stop for stop in stops if _looked_at(stop.start_ns, stop.end_ns, job)]
+        if hash == present:
+            jobs = (each for each in jobs_of(history) if _looked_at(each.start_ns, each.end_ns, job))
+            found.jobs = [(each, None) for each in jobs]
+    if job.regular:
+        found.unsettled = production.unsettled_since_ns(machine, job.rows, job.known_until)
+    return found
+
+
+def _history(machine: Machine, calendar: Calendar, job: Job) -> History:
+    start = first_ns(machine, job.rows, job.look[0])
+    return History(
+        machine, calendar, job.rows, (min(start, job.known_until - 1), job.known_until), job.known_until, job.entries
+    )
+
+
+def _looked_at(start: int, end: int | None, job: Job) -> bool:
+    return start <= job.look[1] and (end is None or end >= job.look[0])
+
+
+def bounded(job: JobFact, now: int, longest_ns: int) -> JobFact:
+    """The job, ended by the agent where it has lasted longer than readings are kept: nobody could compute it whole."""
+    last = job.start_ns + longest_ns
+    if (job.end_ns is None and now >= last) or (job.end_ns is not None and job.end_ns > last):
+        return job._replace(end_ns=last, ended_by="agent")
+    return job
