@@ -59,6 +59,7 @@ def production(pieces: list[tuple[float, float, str]], begin: float, end: float)
     kpi = {
         "availability": availability, "effectiveness": effectiveness, "quality_ratio": (produced - scrap) / produced,
         "oee_index": 2.0 * (produced - scrap) / busy, "scrap_ratio": scrap / produced, "rework_ratio": None,
+        "mttr_h": 0.21,
     }  # fmt: skip
     scheduled = sum(times.values())
     lost = times["unknown"]
@@ -85,9 +86,9 @@ def full(until_min: float = HOURS * 60) -> dict[str, Any]:
     by_reason: dict[str, float] = {}
     for begin, lasts, _, reason, _ in stops:
         by_reason[reason] = by_reason.get(reason, 0.0) + min(lasts, (until_min - begin) * 60)
-    window["downtime"] = {"stops": len(stops), "by_reason_s": by_reason}
+    window["downtime"] = {"stops": len(stops), "failures": 3, "by_reason_s": by_reason}
     window["pace"] = {"goal_per_h": 1600.0, "expected": round(1600 * (until_min - 20) / 60), "ahead": None}
-    window["pace"]["ahead"] = window["quantity"]["good"] - window["pace"]["expected"]
+    window["pace"]["ahead"] = window["quantity"]["produced"] - window["pace"]["expected"]
     window["segments"] = [
         {"job": "4711-010", "product": "cup 80 mm", "quantity": {"produced": 4200, "good": 4150, "scrap": 50},
          "time_s": {"producing": 9000.0}},
@@ -114,6 +115,7 @@ def _event(stop: tuple[float, float, str, str, str | None], until_min: float) ->
     return {
         "start": at(begin), "end": None if open_ else at(begin + lasts / 60), "duration_s": None if open_ else lasts,
         "reason": reason, "reason_by": by, "state": state, "time_s": {state: lasts}, "job": None, "product": None,
+        "planned": False, "seen_whole": begin != 455,
     }  # fmt: skip
 
 

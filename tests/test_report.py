@@ -15,6 +15,7 @@ import pytest
 from report_data import HOSTILE, at, full, sparse
 from rich.console import Console
 
+from edge_agent import record
 from edge_agent.cli.report import page, print_report
 from edge_agent.cli.report.charts import COLUMNS, coarse
 from edge_agent.cli.report.looks import LOOKS, UNCLASSIFIED
@@ -119,7 +120,7 @@ def test_page_has_the_figures_the_charts_and_what_is_missing() -> None:
     parsed = Parsed(page(SHIFTS["full"]))
     for word in (
         "early shift", "Monday 23 November 2026, 06:00–14:00 Europe/Paris (UTC+01:00)", "81.2 %", "10 744",
-        "1 523 behind", "not counted", "hydraulics/low pressure", UNCLASSIFIED, "short stops", "4711-010",
+        "1 403 behind", "not counted", "hydraulics/low pressure", UNCLASSIFIED, "short stops", "4711-010",
         "4 min 10 s not observed: device offline. 99.13 % of the scheduled time was observed.",
         "118 items made while nobody looked: counted, but in no ratio.",
         "3 min 45 s of downtime in 2 stops without a reason.", "Not counted: rework.", "dimension/too long",
@@ -198,7 +199,7 @@ def test_terminal_report_has_the_figures(width: int) -> None:
     text = shown(SHIFTS["full"], width)
     for word in (
         "OEE 81.2 % = availability 86.3 % × effectiveness 95.2 % × quality 98.9 %", "10 744 · 98.9 % of produced",
-        "1 523 behind · goal 1 600 an hour, 12 267 expected by now", "D ▁ down", "37 min 45 s", "? ░ not observed",
+        "1 403 behind · goal 1 600 an hour, 12 267 expected by now", "D ▁ down", "37 min 45 s", "? ░ not observed",
         "unclassified", "06:00–07:00", "84.2 %", "Pump 2 replaced", "118 items made while nobody looked",
     ):  # fmt: skip
         assert word in text, word
@@ -248,6 +249,35 @@ def test_terminal_report_of_a_shift_without_anything_says_so() -> None:
     text = shown(ALONE, 80)
     for word in ("no goal", "not counted", "not recorded", "There are no figures for this shift.", "OEE – (not known)"):
         assert word in text, word
+
+
+def test_page_of_reasons_that_look_like_formulas_shows_them_as_they_are() -> None:
+    data = full()
+    reasons = {"$_{^$": 60.0, r"$\frac{$": 50.0, "100 % $": 40.0}
+    data["window"]["downtime"] = {"stops": 3, "by_reason_s": reasons}
+    assert set(reasons) <= set(Parsed(page(data)).texts)
+
+
+def test_stop_that_a_person_planned_is_no_loss_and_one_not_seen_whole_lasted_longer() -> None:
+    data = full() | {"downtime": [SHIFTS["full"]["downtime"][0] | {"planned": True, "seen_whole": False}]}
+    del data["window"]["downtime"]
+    (stop,) = read(data).stops
+    assert (stop.lost_s, stop.state, stop.lasted.replace("\u00a0", " ")) == (0.0, "planned_stop", "at least 5 min")
+    assert sum(loss.seconds for loss in read(data).losses if loss.kind != "short_stop") == 0.0
+
+
+def test_work_of_a_shift_of_one_job_comes_from_the_whole_shift() -> None:
+    data = full()
+    data["window"] |= {"segments": [], "job": "4711-010", "product": "cup"}
+    assert [row[:3] for row in read(data).work] == [("4711-010", "cup", "10\u00a0864")]
+
+
+def test_sample_shift_has_the_fields_of_records() -> None:
+    schema = record.schema("production")["properties"]
+    window = SHIFTS["full"]["window"]
+    assert set(window) <= set(schema)
+    for name in ("kpi", "time_s", "quantity", "completeness", "downtime"):
+        assert set(window[name]) <= set(schema[name]["properties"]), name
 
 
 def test_losses_always_end_with_the_unclassified_and_fold_the_small_ones() -> None:

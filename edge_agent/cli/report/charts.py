@@ -67,8 +67,8 @@ def counts(report: Report) -> str:
     """What was made so far, beside what the goal expects."""
     drawing, axes = figure(HALF_IN, 2.15)
     times = [(at - report.start) for at, _, _ in report.counts]
-    for place, (name, style, colour) in enumerate((("produced", "--", MUTED),
-                                                   ("good", "-", LOOKS["producing"].colour))):  # fmt: skip
+    lines = (("produced", "-", LOOKS["producing"].colour), ("good", "--", MUTED))
+    for place, (name, style, colour) in enumerate(lines):
         values = [row[place + 1] for row in report.counts]
         if any(value is not None for value in values):
             axes.plot(times, [float("nan") if value is None else value for value in values], style, color=colour,

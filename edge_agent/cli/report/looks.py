@@ -60,6 +60,7 @@ KPI_REASONS = {
     "nothing_produced": "nothing produced",
     "corrected_below_zero": "corrections exceed what was made",
     "rework_exceeds_good": "more rework than good",
+    "no_failure": "no failure",
 }
 
 FLAGS = {

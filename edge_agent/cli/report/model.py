@@ -60,11 +60,13 @@ class Loss:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """One downtime event; an open one lasts until the time of the report."""
+    """One downtime event; an open one lasts until the time of the report. `lost_s`: what of it was not planned."""
 
     start: float
     end: float | None
     seconds: float
+    lost_s: float
+    lasted: str
     reason: str
     by: str
     state: str
@@ -140,7 +142,7 @@ def read(data: Mapping[str, Any]) -> Report:
     shift = data.get("shift")
     return Report(
         machine=cleaned(data.get("machine") or "machine"), subject=cleaned(data.get("subject") or ""),
-        title=f"{cleaned(shift)} shift" if shift else "no shift",
+        title="outside the shifts" if shift == "off" else f"{cleaned(shift)} shift" if shift else "no shift",
         when=", ".join(filter(None, (words.day(data.get("production_day") or ""), zone.span(start, end)))),
         as_of=f"As of {zone.local(now or end):%Y-%m-%d %H:%M} {zone.name}.",
         running=f"The shift still runs: figures so far, until {zone.clock(until)}." if until < end else "",
@@ -201,11 +203,13 @@ def _pace(pace: Mapping[str, Any]) -> Figure:
 def _stopped(window: Mapping[str, Any], stops: tuple[Stop, ...]) -> Figure:
     downtime = window.get("downtime") or {}
     by_reason = downtime.get("by_reason_s") or {}
-    count = downtime.get("stops")
+    count, failures, mttr_h = downtime.get("stops"), downtime.get("failures"), (window.get("kpi") or {}).get("mttr_h")
     if count is None and not by_reason and not stops:
         return Figure("stops", "none" if downtime else "not recorded")
-    seconds = sum(by_reason.values()) if by_reason else sum(stop.seconds for stop in stops)
-    return Figure("stops", number(len(stops) if count is None else count), duration(seconds))
+    note = duration(sum(by_reason.values()) if downtime else sum(stop.lost_s for stop in stops))
+    note += f" · {words.several(failures, 'failure')}" if failures else ""
+    note += f", mean {duration(mttr_h * 3600)} to repair" if failures and mttr_h is not None else ""
+    return Figure("stops", number(len(stops) if count is None else count), note)
 
 
 def _pieces(states: Iterable[Mapping[str, Any]] | None, start: float, until: float) -> tuple[Piece, ...]:
@@ -236,7 +240,7 @@ def _losses(window: Mapping[str, Any], stops: tuple[Stop, ...]) -> tuple[Loss, .
     """Reasons and short stops by time lost; unclassified always, and last."""
     given = (window.get("downtime") or {}).get("by_reason_s")
     times: dict[str, float] = {}
-    for reason, seconds in [(stop.reason, stop.seconds) for stop in stops] if given is None else given.items():
+    for reason, seconds in [(stop.reason, stop.lost_s) for stop in stops] if given is None else given.items():
         times[cleaned(reason)] = times.get(cleaned(reason), 0.0) + (seconds or 0.0)
     if not times and given is None and (window.get("downtime") is None):
         return ()
@@ -269,13 +273,14 @@ def top(losses: tuple[Loss, ...], most: int) -> list[Loss]:
 
 def _stop(one: Mapping[str, Any], until: float) -> Stop:
     start, end = seconds_of(one.get("start")) or until, seconds_of(one.get("end"))
-    given = one.get("duration_s")
+    given, parts, planned = one.get("duration_s"), one.get("time_s"), bool(one.get("planned"))
+    seconds = max(0.0, (until if end is None else end) - start) if given is None else float(given)
+    lost_s = 0.0 if planned else sum(parts.get(state) or 0.0 for state in ("delay", "down")) if parts else seconds
     work = " · ".join(cleaned(one[name]) for name in ("job", "product") if one.get(name))
-    return Stop(
-        start, end, max(0.0, (until if end is None else end) - start) if given is None else given,
-        cleaned(one.get("reason") or UNCLASSIFIED), in_words(BY, cleaned(one.get("reason_by") or "")),
-        cleaned(one.get("state") or UNKNOWN), work,
-    )  # fmt: skip
+    state = "planned_stop" if planned else cleaned(one.get("state") or UNKNOWN)
+    lasted = ("at least " if one.get("seen_whole") is False and end is not None else "") + duration(seconds)
+    reason, by = cleaned(one.get("reason") or UNCLASSIFIED), in_words(BY, cleaned(one.get("reason_by") or ""))
+    return Stop(start, end, seconds, lost_s, lasted, reason, by, state, work)
 
 
 def _hour(one: Mapping[str, Any]) -> Hour:
@@ -296,10 +301,10 @@ def _counts(counts: Iterable[Mapping[str, Any]] | None) -> tuple[tuple[float, fl
 def _work(window: Mapping[str, Any]) -> tuple[tuple[str, ...], ...]:
     """Quantities and time of each job and product, where the shift has any."""
     found: dict[tuple[Any, Any], list[float | None]] = {}
-    for segment in window.get("segments") or ():
+    for segment in window.get("segments") or (window,):
         sums = found.setdefault((segment.get("job"), segment.get("product")), [None, None, None, None])
         quantity = segment.get("quantity") or {}
-        spent = sum((segment.get("time_s") or {}).values())
+        spent = sum(seconds or 0.0 for seconds in (segment.get("time_s") or {}).values())
         for place, value in enumerate((*(quantity.get(name) for name in ("produced", "good", "scrap")), spent)):
             sums[place] = value if sums[place] is None else (sums[place] or 0) + (value or 0)
     if not any(job or product for job, product in found):

@@ -156,7 +156,7 @@ def _stop_row(report: Report, stop: Stop) -> tuple[str, ...]:
     clock = report.zone.clock
     begin = clock(stop.start, with_seconds=True) + (" (before the shift)" if stop.start < report.start else "")
     end = "open" if stop.end is None else clock(stop.end, with_seconds=True)
-    return begin, end, duration(stop.seconds), look(stop.state).label, stop.reason, stop.by or MISSING, stop.work
+    return begin, end, stop.lasted, look(stop.state).label, stop.reason, stop.by or MISSING, stop.work
 
 
 def _section(title: str, content: str, note: str = "") -> str:

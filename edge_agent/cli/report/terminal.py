@@ -163,8 +163,8 @@ def _stop_row(report: Report, stop: Stop, width: int) -> tuple[str, ...]:
     clock = report.zone.clock
     begin = ("… " if stop.start < report.start else "") + clock(stop.start, with_seconds=True)
     end = "open" if stop.end is None else clock(stop.end, with_seconds=True)
-    reason = shortened(" · ".join(filter(None, (stop.reason, stop.work))), max(12, width - 54))
-    return begin, end, duration(stop.seconds), look(stop.state).label.partition(" (")[0], reason, stop.by or MISSING
+    reason = shortened(" · ".join(filter(None, (stop.reason, stop.work))), max(12, width - 56))
+    return begin, end, stop.lasted, look(stop.state).label.partition(" (")[0], reason, stop.by or MISSING
 
 
 def _hours(report: Report) -> RenderableType:
