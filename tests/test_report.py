@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import math
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from typing import Any, Literal
 
@@ -262,7 +264,7 @@ def test_stop_that_a_person_planned_is_no_loss_and_one_not_seen_whole_lasted_lon
     data = full() | {"downtime": [SHIFTS["full"]["downtime"][0] | {"planned": True, "seen_whole": False}]}
     del data["window"]["downtime"]
     (stop,) = read(data).stops
-    assert (stop.lost_s, stop.state, stop.lasted.replace("\u00a0", " ")) == (0.0, "planned_stop", "at least 5 min")
+    assert (stop.lost_s, stop.state, stop.lasted.replace("\u00a0", " ")) == (0.0, "planned_stop", "≥ 5 min")
     assert sum(loss.seconds for loss in read(data).losses if loss.kind != "short_stop") == 0.0
 
 
@@ -278,6 +280,30 @@ def test_sample_shift_has_the_fields_of_records() -> None:
     assert set(window) <= set(schema)
     for name in ("kpi", "time_s", "quantity", "completeness", "downtime"):
         assert set(window[name]) <= set(schema[name]["properties"]), name
+
+
+def places(found: Any, *path: Any) -> Iterator[tuple[Any, ...]]:
+    """The path to every field in it; of a list, only into its first item."""
+    if isinstance(found, dict):
+        for name, inner in found.items():
+            yield (*path, name)
+            yield from places(inner, *path, name)
+    elif isinstance(found, list) and found:
+        yield from places(found[0], *path, 0)
+
+
+def test_report_with_any_one_field_null_is_still_printed() -> None:
+    whole = full()
+    whole |= {name: whole[name][:3] for name in ("hours", "states", "downtime", "counts")}
+    paths = [path for path in places(whole) if path not in (("start",), ("end",))]
+    assert len(paths) > 100
+    for *path, last in paths:
+        data = copy.deepcopy(whole)
+        inner: Any = data
+        for name in path:
+            inner = inner[name]
+        inner[last] = None
+        assert "What is missing" in shown(data, 80), (*path, last)
 
 
 def test_losses_always_end_with_the_unclassified_and_fold_the_small_ones() -> None:

@@ -11,7 +11,7 @@ LESSER = 0.1
 _GLYPHS = {look.glyph: look.letter for look in LOOKS.values()}
 ASCII = str.maketrans(
     _GLYPHS
-    | {"·": "-", "–": "-", "−": "-", "×": "x", "…": "~", "•": "*"}
+    | {"·": "-", "–": "-", "−": "-", "×": "x", "…": "~", "•": "*", "≥": ">"}
     | dict.fromkeys(_EIGHTHS[4:8], "#") | dict.fromkeys(_EIGHTHS[1:4], " ")
     | {"█": "#"}
 )  # fmt: skip

@@ -206,7 +206,7 @@ def _stopped(window: Mapping[str, Any], stops: tuple[Stop, ...]) -> Figure:
     count, failures, mttr_h = downtime.get("stops"), downtime.get("failures"), (window.get("kpi") or {}).get("mttr_h")
     if count is None and not by_reason and not stops:
         return Figure("stops", "none" if downtime else "not recorded")
-    note = duration(sum(by_reason.values()) if downtime else sum(stop.lost_s for stop in stops))
+    note = duration(sum(lost or 0.0 for lost in by_reason.values()) if downtime else sum(stop.lost_s for stop in stops))
     note += f" · {words.several(failures, 'failure')}" if failures else ""
     note += f", mean {duration(mttr_h * 3600)} to repair" if failures and mttr_h is not None else ""
     return Figure("stops", number(len(stops) if count is None else count), note)
@@ -216,8 +216,11 @@ def _pieces(states: Iterable[Mapping[str, Any]] | None, start: float, until: flo
     """The timeline without holes: what no state covers was not observed."""
     pieces: list[Piece] = []
     reached = start
-    for one in sorted(states or (), key=lambda one: str(one["start"])):
-        begin, finish = max(reached, seconds_of(one["start"]) or start), min(until, seconds_of(one["end"]) or until)
+    for one in sorted(states or (), key=lambda one: str(one.get("start"))):
+        begin, finish = (
+            max(reached, seconds_of(one.get("start")) or start),
+            min(until, seconds_of(one.get("end")) or until),
+        )
         if finish <= begin:
             continue
         if begin > reached:
@@ -278,7 +281,7 @@ def _stop(one: Mapping[str, Any], until: float) -> Stop:
     lost_s = 0.0 if planned else sum(parts.get(state) or 0.0 for state in ("delay", "down")) if parts else seconds
     work = " · ".join(cleaned(one[name]) for name in ("job", "product") if one.get(name))
     state = "planned_stop" if planned else cleaned(one.get("state") or UNKNOWN)
-    lasted = ("at least " if one.get("seen_whole") is False and end is not None else "") + duration(seconds)
+    lasted = ("≥ " if one.get("seen_whole") is False and end is not None else "") + duration(seconds)
     reason, by = cleaned(one.get("reason") or UNCLASSIFIED), in_words(BY, cleaned(one.get("reason_by") or ""))
     return Stop(start, end, seconds, lost_s, lasted, reason, by, state, work)
 
@@ -295,7 +298,8 @@ def _hour(one: Mapping[str, Any]) -> Hour:
 
 
 def _counts(counts: Iterable[Mapping[str, Any]] | None) -> tuple[tuple[float, float | None, float | None], ...]:
-    return tuple((seconds_of(one["time"]) or 0.0, one.get("produced"), one.get("good")) for one in counts or ())
+    times = ((seconds_of(one.get("time")), one) for one in counts or ())
+    return tuple((at, one.get("produced"), one.get("good")) for at, one in times if at is not None)
 
 
 def _work(window: Mapping[str, Any]) -> tuple[tuple[str, ...], ...]:
