@@ -171,9 +171,9 @@ def _hours(report: Report) -> RenderableType:
     if not report.hours:
         return Text("No hours are known.", style=MUTED)
     columns = ("hour", "", *(SHORT.get(name, name) for name in HOUR_COLUMNS))
-    rows = [
+    rows: list[tuple[str | Text, ...]] = [
         (f"{report.zone.clock(hour.start)}–{report.zone.clock(hour.end)}",
-         "" if hour.oee is None else bar(hour.oee, 5), *hour.cells)
+         Text("" if hour.oee is None else bar(hour.oee, 5), style=look("producing").colour), *hour.cells)
         for hour in report.hours
     ]  # fmt: skip
     return _table(columns, rows, range(2, 9))
@@ -187,7 +187,7 @@ def _missing(report: Report) -> RenderableType:
 
 
 def _section(title: str, content: RenderableType) -> list[RenderableType]:
-    return ["", Text(title, style="bold underline"), content]
+    return ["", Text(title, style="bold"), content]
 
 
 def _beside(left: Sequence[RenderableType], right: Sequence[RenderableType], width: int) -> Iterable[RenderableType]:
@@ -199,7 +199,7 @@ def _beside(left: Sequence[RenderableType], right: Sequence[RenderableType], wid
 
 
 def _table(
-    columns: Sequence[str], rows: Iterable[Sequence[str]], right: Iterable[int] = (), folded: Iterable[int] = ()
+    columns: Sequence[str], rows: Iterable[Sequence[str | Text]], right: Iterable[int] = (), folded: Iterable[int] = ()
 ) -> RenderableType:
     """A table without lines around it; `right` are the columns flush right, `folded` those that take more lines."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style=MUTED, pad_edge=False)
@@ -207,5 +207,5 @@ def _table(
     for place, name in enumerate(columns):
         table.add_column(Text(name), justify="right" if place in aligned else "left", no_wrap=place not in wrapped)
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))
     return table
