@@ -363,6 +363,15 @@ def test_times_of_a_night_when_the_clocks_change_have_both_offsets() -> None:
     assert "the clocks change" in Parsed(page(data)).text
 
 
+def test_report_of_a_production_day_is_called_so_and_has_all_its_hours() -> None:
+    data = full() | {"shift": None, "end": "2026-11-24T05:00:00Z", "now": None}
+    data["hours"] = [data["hours"][0] | {"start": at(60 * hour), "end": at(60 * hour + 60)} for hour in range(24)]
+    text = Parsed(page(data)).text
+    assert "· production day" in text
+    assert "05:00–06:00" in text
+    assert read(full() | {"shift": "off"}).title == "outside the shifts"
+
+
 def test_zone_that_nobody_knows_is_shown_as_utc() -> None:
     assert Zone("Mars/Olympus").span(0, 3600) == "00:00–01:00 UTC (UTC+00:00)"
 

@@ -103,7 +103,8 @@ def hours(report: Report) -> str:
                       bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 1})  # fmt: skip
             continue
         axes.bar(place, hour.oee, 0.72, color=LOOKS["producing"].colour)
-        axes.text(place, hour.oee + 0.015 * highest, f"{hour.oee * 100:.0f}", ha="center", va="bottom", color=INK)
+        axes.text(place, hour.oee + 0.015 * highest, f"{hour.oee * 100:.0f}", ha="center", va="bottom",
+                  fontsize=7.5 if len(report.hours) <= 12 else 5.5)  # fmt: skip
     axes.set_ylim(0, highest * 1.12)
     axes.set_xlim(-0.6, max(len(report.hours), round((report.end - report.start) / 3600), 1) - 0.4)
     axes.yaxis.set_major_locator(MultipleLocator(0.25 if highest < 2 else 1))

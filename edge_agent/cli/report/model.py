@@ -139,10 +139,9 @@ def read(data: Mapping[str, Any]) -> Report:
     losses = _losses(window, stops)
     oee, *factors = _kpis(window)
     pace = window.get("pace") or {}
-    shift = data.get("shift")
     return Report(
         machine=cleaned(data.get("machine") or "machine"), subject=cleaned(data.get("subject") or ""),
-        title="outside the shifts" if shift == "off" else f"{cleaned(shift)} shift" if shift else "no shift",
+        title=_title(data),
         when=", ".join(filter(None, (words.day(data.get("production_day") or ""), zone.span(start, end)))),
         as_of=f"As of {zone.local(now or end):%Y-%m-%d %H:%M} {zone.name}.",
         running=f"The shift still runs: figures so far, until {zone.clock(until)}." if until < end else "",
@@ -153,6 +152,13 @@ def read(data: Mapping[str, Any]) -> Report:
         by_reason=_by_reason(window), notes=_notes(data.get("notes"), zone),
         missing=not_known(window, losses[-1:] if losses and losses[-1].kind == UNCLASSIFIED else ()),
     )  # fmt: skip
+
+
+def _title(data: Mapping[str, Any]) -> str:
+    shift = data.get("shift")
+    if shift:
+        return "outside the shifts" if shift == "off" else f"{cleaned(shift)} shift"
+    return "production day" if data.get("production_day") else "no shift"
 
 
 def _kpis(window: Mapping[str, Any]) -> Iterable[Figure]:
