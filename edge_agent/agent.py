@@ -7,28 +7,26 @@ import gc
 import logging
 import os
 import signal
-import time
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from edge_agent import __version__, control, record, registry, systemd
+from edge_agent import __version__, bases, control, record, registry, systemd
 from edge_agent.clock import EARLIEST_NS, Clock, SystemClock
 from edge_agent.config import Configuration
 from edge_agent.config.models import AgentSettings
 from edge_agent.contract import NS_PER_S, ConfigError, Device, Driver, Tag
 from edge_agent.envelope import Envelope
 from edge_agent.intake import Intake, TagState
-from edge_agent.listing import Page, readings_page, records_page, tag_as_read
 from edge_agent.machines import tags_of
 from edge_agent.outbox import StoreOutbox
 from edge_agent.poller import Link
 from edge_agent.store import Issued, Store, StoreDamaged, StoreError, StoreThread
 from edge_agent.summarizer import Summarizer
+from edge_agent.summarizer.site import basis_of
 from edge_agent.timestamps import rfc3339_ms
 from edge_agent.uplink import Uplink
+from edge_agent.verbs import Verbs, muted_fact
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +35,7 @@ DRAIN_S = 5.0
 PRUNE_NS = 60 * 1_000_000_000
 PRUNE_AGAIN_NS = 1_000_000_000
 PRUNE_ROWS = 20_000
+DAY_NS = 86_400 * 1_000_000_000
 STALLED_NS = 45 * 1_000_000_000
 
 
@@ -67,6 +66,8 @@ class Agent:
             version=__version__,
             configuration=configuration.hash,
         )
+
+        self._envelope = Envelope(self._publisher, self._clock)
 
     def stop(self) -> None:
         """End `run` in good order."""
@@ -121,7 +122,8 @@ class Agent:
     def _begin(self, store: Store) -> None:
         now = self._clock.now()
         identity = store.begin(now)
-        store.remember_configuration(self.configuration.hash, self.configuration.document, now)
+        basis = bases.write(basis_of(self.configuration, self._publisher))
+        store.remember_configuration(self.configuration.hash, self.configuration.document, now, basis)
         drawn_on = {tag for machine in self.configuration.machines.values() for tag in tags_of(machine)}
         tags = [
             (tag.name, tag.name in drawn_on) for device in self.configuration.devices.values() for tag in device.tags
@@ -137,9 +139,14 @@ class Agent:
         self._links = self._make_links()
         self._uplink = await self._make_uplink()
         self._summarizer = Summarizer(self.configuration, self._thread, self._uplink, self._publisher, self._clock)
+        await self._thread.call(self._recall_muted)
         async with AsyncExitStack() as stack:
             socket = control.own_socket(self._settings.name, self._folder)
-            await stack.enter_async_context(control.serving(socket, self._verbs()))
+            verbs = Verbs(
+                self.configuration, self._clock, self._thread, self._intake, self._links, self._uplink,
+                self._summarizer, self._envelope, self._started,
+            )  # fmt: skip
+            await stack.enter_async_context(control.serving(socket, verbs.table()))
             uplink = asyncio.create_task(self._uplink.run(), name="uplink")
             try:
                 await self._collect_and_summarize()
@@ -173,6 +180,12 @@ class Agent:
         await self._summarizer.close_due()
 
     # --------------------------------------------------------------------------------------------- wiring
+
+    def _recall_muted(self) -> None:
+        """Go on with the silence about devices that was asked for before the start."""
+        for link in self._links:
+            for figures in link.figures:
+                figures.muted_until = self._thread.store.fact(muted_fact(figures.device)) or 0
 
     def _tag_states(self) -> dict[Tag, TagState]:
         drawn_on = {tag for machine in self.configuration.machines.values() for tag in tags_of(machine)}
@@ -218,7 +231,7 @@ class Agent:
     ) -> bytes:
         misconfigured = {name: str(faults[0]) for name, faults in self.configuration.disabled.items()}
         data = record.status_data(status, since, version=__version__, reason=reason, misconfigured=misconfigured)
-        return Envelope(self._publisher, self._clock).freeze("status", self._publisher.subject, data, issued)
+        return self._envelope.freeze("status", self._publisher.subject, data, issued)
 
     # ---------------------------------------------------------------------------------------- housekeeping
 
@@ -235,8 +248,10 @@ class Agent:
         """Delete a bounded number of old rows; whether there were any."""
         store, now, buffer = self._thread.store, self._clock.now(), self.configuration.buffer
         with store.transaction():
-            readings = store.readings.prune(now - buffer.keep_readings, PRUNE_ROWS)
-            records = store.records.prune(now - buffer.keep_records, PRUNE_ROWS)
+            # A day longer: the windows of the oldest day that is not final begin before it.
+            kept = now - buffer.keep_readings - DAY_NS
+            readings = store.readings.prune(kept, PRUNE_ROWS)
+            records = store.records.prune(min(now - buffer.keep_records, kept), PRUNE_ROWS)
         return readings + records > 0
 
     async def _pet_watchdog(self) -> None:
@@ -254,60 +269,3 @@ class Agent:
                 log.error("no progress in: %s", ", ".join(stalled))
             elif interval:
                 systemd.notify("WATCHDOG=1")
-
-    # ----------------------------------------------------------------------------------------------- verbs
-
-    def _verbs(self) -> dict[str, control.Verb]:
-        return {"status": self._status, "readings": self._readings, "records": self._records, "read": self._read}
-
-    async def _status(self, _: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
-        yield {
-            "agent": self._settings.name,
-            "version": __version__,
-            "pid": os.getpid(),
-            "started": self._started,
-            "now": self._clock.now(),
-            "cpu_s": round(time.process_time(), 3),
-            "configuration": self.configuration.hash,
-            "directory": str(self.configuration.directory),
-            "devices": [asdict(figures) for link in self._links for figures in link.figures],
-            "disabled": {
-                name: [str(fault) for fault in faults] for name, faults in self.configuration.disabled.items()
-            },
-            "machines": self._summarizer.machine_figures(),
-            "buffer": {
-                **await self._thread.call(self._thread.store.figures),
-                "received": self._intake.received,
-                "stored": self._thread.rows_written,
-                "dropped": self._thread.dropped,
-                "committed": self._thread.committed,
-                "error": self._thread.failing,
-            },
-            "uplink": asdict(self._uplink.figures()),
-        }
-
-    async def _readings(self, arguments: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
-        async for item in self._pages(readings_page, arguments):
-            yield item
-
-    async def _records(self, arguments: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
-        async for item in self._pages(records_page, arguments):
-            yield item
-
-    async def _pages(self, page: Page, arguments: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
-        after: int | None = 0
-        with suppress(StoreError):  # what is stored can be listed all the same
-            await self._thread.flush()
-        while after is not None:
-            items, after = await self._thread.call(page, self._thread.store, arguments, after)
-            for item in items:
-                yield item
-
-    async def _read(self, arguments: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
-        name = arguments["device"]
-        if name not in self.configuration.devices:
-            known = ", ".join(self.configuration.devices)
-            raise ConfigError(f"no device {name!r} in the running configuration; there are: {known}")
-        seen = next(figures.last_read for link in self._links for figures in link.figures if figures.device == name)
-        for tag in self.configuration.devices[name].tags:
-            yield tag_as_read(self._intake.states[tag], self._clock.now(), seen)

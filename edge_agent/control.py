@@ -12,7 +12,9 @@ import grp
 import json
 import logging
 import os
+import pwd
 import socket
+import struct
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -114,7 +116,8 @@ async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, ve
         verb = verbs.get(request["verb"])
         if verb is None:
             raise ControlError(f"the running agent does not know {request['verb']!r}; is it an older version?")
-        async for item in verb(request.get("arguments", {})):
+        arguments = dict(request.get("arguments", {})) | {"peer": _peer(writer)}
+        async for item in verb(arguments):
             writer.write(json.dumps({"item": item}, separators=(",", ":")).encode() + b"\n")
             await writer.drain()
         last: dict[str, Any] = {"end": True}
@@ -122,6 +125,16 @@ async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, ve
         last = {"error": str(error) or type(error).__name__}
     writer.write(json.dumps(last).encode() + b"\n")
     await writer.drain()
+
+
+def _peer(writer: asyncio.StreamWriter) -> str:
+    """Who asks: the name of the user at the other end of the socket, as the kernel knows it."""
+    given = writer.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    _, uid, _ = struct.unpack("3i", given)
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"
 
 
 # -------------------------------------------------------------------------------------------------- client

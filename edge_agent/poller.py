@@ -36,11 +36,14 @@ OVERSLEPT_NS = 3 * NS_PER_S
 class Outage:
     """Whether something is lost: told once when it goes, and once when it has been back for a while.
 
-    What comes back for a moment only goes on with the same outage, its silence and its growing delays.
+    What comes back for a moment only goes on with the same outage, its silence and its growing delays. While it is
+    muted nothing is told; what is still lost after that is told then.
     """
 
-    def __init__(self, name: str, clock: Clock, rng: random.Random) -> None:
+    def __init__(self, name: str, clock: Clock, rng: random.Random, muted: Callable[[], bool]) -> None:
         self.failures = 0
+        self._told = False
+        self._muted = muted
         self._name = name
         self._clock = clock
         self._rng = rng
@@ -53,6 +56,8 @@ class Outage:
         self._alive_since = None
         if self.failures == 1:
             self._since = self._clock.monotonic()
+        if not self._told and not self._muted():
+            self._told = True
             log.warning("%s: lost: %s; trying again", self._name, error)
 
     def answers(self) -> None:
@@ -64,9 +69,10 @@ class Outage:
             self._alive_since = now
         if now - self._alive_since >= STABLE_NS:
             away_s = (self._alive_since - self._since) / NS_PER_S
-            log.info("%s: back since %.0f s, after %.1f s and %d failures", self._name, STABLE_NS / NS_PER_S, away_s,
-                     self.failures)  # fmt: skip
-            self.failures = 0
+            if self._told:
+                log.info("%s: back since %.0f s, after %.1f s and %d failures", self._name, STABLE_NS / NS_PER_S,
+                         away_s, self.failures)  # fmt: skip
+            self.failures, self._told = 0, False
 
     @property
     def delay_ns(self) -> int:
@@ -91,6 +97,8 @@ class DeviceFigures:
     readings: int = 0
     last_read: int | None = None
     duration_ns: int = 0
+    muted_until: int = 0
+    """Until then nothing is logged of its being lost, in ns of the wall time."""
 
 
 @dataclass(eq=False)
@@ -138,7 +146,8 @@ class Link:
         self._clock = clock
         self._rng = rng or random.Random()
         self._greeted = False
-        self._outage = Outage(", ".join(device.name for device in devices), clock, self._rng)
+        names = ", ".join(device.name for device in devices)
+        self._outage = Outage(names, clock, self._rng, lambda: all(map(self._muted, self.figures)))
         self._watched = [self._watch(device) for device in devices]
         self._by_tag = {tag: watched for watched in self._watched for tag in watched.device.tags}
 
@@ -146,6 +155,9 @@ class Link:
     def figures(self) -> list[DeviceFigures]:
         """The figures of the link's devices."""
         return [watched.figures for watched in self._watched]
+
+    def _muted(self, figures: DeviceFigures) -> bool:
+        return self._clock.now() < figures.muted_until
 
     @property
     def names(self) -> str:
@@ -157,7 +169,8 @@ class Link:
         streamed = tuple(tag for tag in device.tags if streams(tag))
         polled = tuple(tag for tag in device.tags if not streams(tag))
         figures = DeviceFigures(device.name, device.settings.driver, self.key)
-        watched = Watched(device, figures, streamed, polled, Outage(device.name, self._clock, self._rng))
+        outage = Outage(device.name, self._clock, self._rng, lambda: self._muted(figures))
+        watched = Watched(device, figures, streamed, polled, outage)
         for period in sorted({tag.poll_ns for tag in polled}):
             tags = tuple(tag for tag in polled if tag.poll_ns == period)
             watched.groups.append(Group(device, tags, period))

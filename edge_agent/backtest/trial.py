@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from edge_agent import __version__, record
 from edge_agent.backtest.readings import Readings
+from edge_agent.backtest.told import Told
 from edge_agent.clock import Trust
 from edge_agent.config import Configuration
 from edge_agent.contract import NS_PER_S, ConfigError, EdgeAgentError, Quality, Tag
+from edge_agent.desk import Desk, EntryRefused
+from edge_agent.envelope import Envelope
 from edge_agent.machines import calendar_of, tags_of
 from edge_agent.store import Row, Store, StoreError, StoreThread
 from edge_agent.store.records import StoredRecord
@@ -81,7 +85,7 @@ class Trial:
 
     def __init__(
         self, configuration: Configuration, folder: Path, *, until_ns: int | None = None, hold: bool = False,
-        revisions: bool = False,
+        revisions: bool = False, told: Iterable[Told] = (),
     ) -> None:  # fmt: skip
         """Prepare a trial.
 
@@ -91,6 +95,7 @@ class Trial:
             until_ns: time goes on until then, as if the agent had run; None: until the last reading.
             hold: a value holds until the tag's next reading, as in an export of changes.
             revisions: close each window at its own moment, so that its revisions come as from the daemon.
+            told: what people tell meanwhile, in the order of time.
 
         Raises:
             ConfigError: there is no machine that could be computed.
@@ -102,6 +107,7 @@ class Trial:
         self._until_ns = until_ns
         self._hold = hold
         self._revisions = revisions
+        self._told = deque(told)
         self._clock = DataClock()
         self._refresh_ns = configuration.buffer.refresh
         self._settle_ns = min(machine.settle for machine in configuration.machines.values())
@@ -143,6 +149,7 @@ class Trial:
             agent.name, agent.enterprise, agent.site, mqtt.topic_prefix, __version__, configuration.hash
         )
         self._summarizer = Summarizer(configuration, self._thread, _Nobody(), publisher, self._clock)
+        self._desk = Desk(self._summarizer.site, store, Envelope(publisher, self._clock), self._clock)
         drawn_on = dict.fromkeys(tag for machine in configuration.machines.values() for tag in tags_of(machine))
         ids = await self._thread.call(store.register, [(tag, True) for tag in drawn_on])
         self._lasting = {ids[tag] for tag in drawn_on if tags[tag].settings.store == "change"}
@@ -195,6 +202,8 @@ class Trial:
             self._thread.append([row for held in list(self._held.values()) for row in self._repeats_until(held, now)])
         if now // DAY_NS > self._clock.time // DAY_NS:
             await self._thread.call(self._prune)
+        while self._told and self._told[0].made <= now:
+            await self._take(self._told.popleft())
         if not self._revisions:
             self._clock.time = max(self._clock.time, now)
         while (due := self._summarizer.next_due) <= now:
@@ -203,7 +212,21 @@ class Trial:
             if self._thread.failing is not None:
                 raise StoreError(f"the trial's store in {self._folder} takes no more: {self._thread.failing}")
         self._clock.time = max(self._clock.time, now)
+        due = min([due, *(told.made for told in list(self._told)[:1])])
         return due if self._revisions else (now // STRIDE_NS + 1) * STRIDE_NS
+
+    async def _take(self, told: Told) -> None:
+        """Have an entry told at its time, with all that is due before it."""
+        while (due := self._summarizer.next_due) <= told.made:
+            self._clock.time = max(self._clock.time, due)
+            await self._summarizer.close_due()
+        self._clock.time = max(self._clock.time, told.made)
+        await self._flush()
+        try:
+            entry = await self._thread.call(self._desk.take, told.request)
+        except EntryRefused as error:
+            raise EntryRefused(f"{told.place}: {error}") from error
+        self._summarizer.reopened(entry.machine)
 
     def _prune(self) -> None:
         """Forget readings that the daemon would have forgotten, so that the disk's use is bounded."""

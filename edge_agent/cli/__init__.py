@@ -11,10 +11,12 @@ from edge_agent.cli.asyncapi import asyncapi
 from edge_agent.cli.backtest import backtest
 from edge_agent.cli.daemon import check, run
 from edge_agent.cli.demo import demo
+from edge_agent.cli.entry import device, entry
 from edge_agent.cli.info import drivers, version
 from edge_agent.cli.inspect import readings, records, status
 from edge_agent.cli.read import read
 from edge_agent.cli.schema import schema
+from edge_agent.cli.shift_report import report
 from edge_agent.cli.simulate import simulate
 from edge_agent.contract import ConfigError, EdgeAgentError
 
@@ -28,8 +30,13 @@ app = typer.Typer(
     help="From the machine's register to a production record that an ERP can post.",
     epilog="Exit codes: 0 good, 1 failed, 2 usage, 78 configuration, 130 interrupted.",
 )
-for verb in (demo, simulate, run, check, schema, asyncapi, status, read, readings, records, backtest, drivers, version):
+VERBS = (
+    demo, simulate, run, check, schema, asyncapi, status, read, readings, records, backtest, report, drivers, version,
+)  # fmt: skip
+for verb in VERBS:
     app.command()(verb)
+app.add_typer(entry, name="entry")
+app.add_typer(device, name="device")
 
 
 def main() -> None:

@@ -16,6 +16,10 @@ def backtest(
     readings: Annotated[
         Path, typer.Argument(help="A CSV of readings, as `edge-agent readings` writes it; - is stdin.")
     ],
+    entries: Annotated[
+        Path | None,
+        typer.Option(help="What people told meanwhile: entries as JSON lines.", exists=True, dir_okay=False),
+    ] = None,
     until: Annotated[str | None, typer.Option(help="Time goes on until then, not only to the last reading.")] = None,
     hold: Annotated[
         bool, typer.Option("--hold", help="A value holds until the next: for an export of changes.")
@@ -36,7 +40,7 @@ def backtest(
     import logging
     from tempfile import TemporaryDirectory
 
-    from edge_agent.backtest import Trial
+    from edge_agent.backtest import Trial, read_entries
     from edge_agent.cli import log_to_stderr
     from edge_agent.contract import EdgeAgentError
 
@@ -46,7 +50,10 @@ def backtest(
     for name, faults in configuration.disabled.items():
         print(f"edge-agent: {name} is left out: {faults[0]}", file=sys.stderr)
     with TemporaryDirectory(prefix="edge-agent-backtest-") as folder:
-        trial = Trial(configuration, Path(folder), until_ns=parse_time(until), hold=hold, revisions=revisions)
+        told = [] if entries is None else read_entries(entries.read_text(encoding="utf-8").splitlines(), str(entries))
+        trial = Trial(
+            configuration, Path(folder), until_ns=parse_time(until), hold=hold, revisions=revisions, told=told
+        )
         try:
             if str(readings) == "-":
                 tried = asyncio.run(trial.run(sys.stdin, "stdin"))

@@ -1,0 +1,154 @@
+"""What the running agent answers to the verbs of the command line, over its socket."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from typing import Any
+
+from edge_agent import __version__, control, record
+from edge_agent.clock import Clock
+from edge_agent.config import Configuration
+from edge_agent.contract import ConfigError
+from edge_agent.desk import Desk, Request
+from edge_agent.envelope import Envelope
+from edge_agent.intake import Intake
+from edge_agent.listing import Page, readings_page, records_page, tag_as_read
+from edge_agent.poller import Link
+from edge_agent.report import gathered
+from edge_agent.store import StoreError, StoreThread
+from edge_agent.summarizer import Summarizer
+from edge_agent.timestamps import rfc3339
+from edge_agent.uplink import Uplink
+
+log = logging.getLogger(__name__)
+
+
+def muted_fact(device: str) -> str:
+    """The name under which the store remembers until when nothing is logged of a device's being lost."""
+    return f"muted.{device}"
+
+
+class Verbs:
+    """The verbs of one running agent."""
+
+    def __init__(
+        self, configuration: Configuration, clock: Clock, thread: StoreThread, intake: Intake, links: Sequence[Link],
+        uplink: Uplink, summarizer: Summarizer, envelope: Envelope, started: int,
+    ) -> None:  # fmt: skip
+        self._configuration = configuration
+        self._clock = clock
+        self._thread = thread
+        self._intake = intake
+        self._links = links
+        self._uplink = uplink
+        self._summarizer = summarizer
+        self._started = started
+        self._desk = Desk(summarizer.site, thread.store, envelope, clock)
+
+    def table(self) -> dict[str, control.Verb]:
+        """The verbs by their names on the socket."""
+        return {
+            "status": self._status,
+            "readings": self._readings,
+            "records": self._records,
+            "read": self._read,
+            "entry": self._entry,
+            "mute": self._mute,
+            "report": self._report,
+        }
+
+    async def _status(self, _: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        yield {
+            "agent": self._summarizer.site.publisher.agent,
+            "version": __version__,
+            "pid": os.getpid(),
+            "started": self._started,
+            "now": self._clock.now(),
+            "cpu_s": round(time.process_time(), 3),
+            "configuration": self._configuration.hash,
+            "directory": str(self._configuration.directory),
+            "devices": [asdict(figures) for link in self._links for figures in link.figures],
+            "disabled": {
+                name: [str(fault) for fault in faults] for name, faults in self._configuration.disabled.items()
+            },
+            "machines": self._summarizer.machine_figures(),
+            "buffer": {
+                **await self._thread.call(self._thread.store.figures),
+                "received": self._intake.received,
+                "stored": self._thread.rows_written,
+                "dropped": self._thread.dropped,
+                "committed": self._thread.committed,
+                "error": self._thread.failing,
+            },
+            "uplink": asdict(self._uplink.figures()),
+        }
+
+    # -------------------------------------------------------------------------------------------- listings
+
+    async def _readings(self, arguments: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        async for item in self._pages(readings_page, arguments):
+            yield item
+
+    async def _records(self, arguments: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        async for item in self._pages(records_page, arguments):
+            yield item
+
+    async def _pages(self, page: Page, arguments: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        after: int | None = 0
+        with suppress(StoreError):  # what is stored can be listed all the same
+            await self._thread.flush()
+        while after is not None:
+            items, after = await self._thread.call(page, self._thread.store, arguments, after)
+            for item in items:
+                yield item
+
+    async def _read(self, arguments: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        name = self._device(arguments["device"])
+        seen = next(figures.last_read for link in self._links for figures in link.figures if figures.device == name)
+        for tag in self._configuration.devices[name].tags:
+            yield tag_as_read(self._intake.states[tag], self._clock.now(), seen)
+
+    def _device(self, name: str) -> str:
+        if name not in self._configuration.devices:
+            known = ", ".join(self._configuration.devices)
+            raise ConfigError(f"no device {name!r} in the running configuration; there are: {known}")
+        return name
+
+    # --------------------------------------------------------------------------------------- what is told
+
+    async def _entry(self, arguments: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        request = Request.of(arguments)
+        await self._thread.flush()
+        entry = await self._thread.call(self._desk.take, request)
+        log.info("%s: %s by %s", entry.machine, entry.kind, entry.by)
+        self._summarizer.reopened(entry.machine)
+        self._uplink.wake()
+        publisher = self._summarizer.site.publisher
+        settings = self._configuration.machines[entry.machine]
+        subject = publisher.machine_subject(settings.area, settings.line, entry.machine)
+        identity = self._thread.store.identity
+        yield record.entry_data(subject, identity.epoch if identity else 0, entry)
+
+    async def _mute(self, arguments: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        name, until = self._device(arguments["device"]), self._clock.now() + int(arguments["for_ns"])
+        await self._thread.call(self._remember_muted, name, until)
+        for link in self._links:
+            for figures in link.figures:
+                if figures.device == name:
+                    figures.muted_until = until
+        log.info("%s: muted until %s by %s", name, rfc3339(until), arguments["peer"])
+        yield {"device": name, "muted_until": rfc3339(until), "by": arguments["peer"]}
+
+    def _remember_muted(self, name: str, until: int) -> None:
+        with self._thread.store.transaction():
+            self._thread.store.set_fact(muted_fact(name), until)
+
+    async def _report(self, arguments: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        with suppress(StoreError):
+            await self._thread.flush()
+        yield await gathered(self._summarizer.site, self._thread, arguments, self._clock.now())
