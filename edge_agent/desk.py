@@ -26,6 +26,8 @@ AHEAD_NS = 5 * NS_PER_S
 """A person's clock may be this much ahead of the gateway's."""
 RECENT_NS = 7 * 86_400 * NS_PER_S
 """How far back the last stop is looked for, where a reason comes without a time."""
+MS = 1_000_000
+"""People's times are whole milliseconds."""
 _QUANTITIES = ("produced", "scrap", "rework")
 
 
@@ -131,7 +133,8 @@ class Desk:
             start, end = self._last_stop(machine, now)
         if request.kind == "withdraw":
             start = end = self._withdrawn(request, machine).start_ns
-        start = now if start is None else start
+        start = (now if start is None else start) // MS * MS
+        end = end and -(-end // MS) * MS
         if request.kind not in SPANS:
             end = start
         elif end is None and request.kind == "planned-stop":

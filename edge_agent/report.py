@@ -152,7 +152,16 @@ def _points(start: int, end: int) -> list[Interval]:
 
 
 def _counts(pieces: Sequence[WindowData]) -> list[dict[str, Any]]:
-    found, produced, good = [], 0, 0
+    first = pieces[0].quantities if pieces else {}
+    produced = good = 0
+    found = [
+        {
+            "time": rfc3339(piece.start_ns),
+            "produced": 0 if first["produced"] is not None else None,
+            "good": 0 if first["good"] is not None else None,
+        }
+        for piece in pieces[:1]
+    ]
     for piece in pieces:
         made, fine = piece.quantities["produced"], piece.quantities["good"]
         produced, good = produced + (made.total if made else 0), good + (fine.total if fine else 0)

@@ -31,7 +31,8 @@ def present(
     until_ns = None if undecided is None else undecided[1]
     known = labels[-1] < equipment.UNKNOWN
     last = history.stops[-1] if history.stops else None
-    reason = last.reason.name if last is not None and last.open else None
+    stands = last is not None and last.open and (labels[-1] in (equipment.DELAY, equipment.DOWN) or last.planned)
+    reason = last.reason.name if last is not None and stands else None
     work = history.work[-1]
     return Present(
         STATES[labels[-1]] if known else "unknown",

@@ -105,7 +105,7 @@ class Summarizer:
         for line in self._lines:
             if line.of.machine.name == machine:
                 line.reopen_at = 0
-                line.look_at = min(line.look_at, self._clock.now())
+                line.look_at = min(line.look_at, self._clock.now() + line.of.settle_ns)
         self.states.forget(machine)
 
     async def close_due(self) -> None:
