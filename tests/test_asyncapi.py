@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from collections.abc import Iterator
@@ -12,14 +11,13 @@ from typing import Any
 import jsonschema
 import pytest
 from typer.testing import CliRunner
+from worked_example import FOLDER, example
 
-from edge_agent.backtest import Trial
+from edge_agent import record
 from edge_agent.cli import app
 from edge_agent.config import load
-from edge_agent.store import Store
 
 CONFIG = Path(__file__).parent.parent / "config"
-CASE = Path(__file__).parent / "cases" / "agent_killed_while_the_machine_ran"
 
 
 def printed(config: Path) -> Any:
@@ -77,10 +75,32 @@ def test_operations_send_a_message_of_their_channel_with_qos_1(document: Any) ->
         sent.add(operation["channel"]["$ref"])
         for message in operation["messages"]:
             assert message["$ref"].startswith(operation["channel"]["$ref"] + "/messages/")
-        mqtt = operation["bindings"]["mqtt"]
-        kept = operation["channel"]["$ref"].endswith(("state", "status"))
-        assert (mqtt["qos"], mqtt["retain"]) == (1, kept)
+        assert operation["bindings"]["mqtt"]["qos"] == 1
     assert sent == {f"#/channels/{name}" for name in document["channels"]}
+
+
+def test_only_states_and_the_status_are_retained_and_only_states_expire(document: Any) -> None:
+    for name, operation in document["operations"].items():
+        mqtt = operation["bindings"]["mqtt"]
+        kind = next(iter(document["channels"][name.removeprefix("send.")]["messages"]))
+        assert mqtt["retain"] == (kind in ("state", "status")), name
+        assert mqtt.get("messageExpiryInterval") == (180 if kind == "state" else None), name
+
+
+def test_each_machine_has_channels_for_its_state_stops_jobs_entries_and_windows(document: Any) -> None:
+    configuration = load(CONFIG)
+    for name, settings in configuration.machines.items():
+        channels = {channel for channel in document["channels"] if channel.startswith(f"{name}.")}
+        windows = {f"{name}.production.{window}" for window in settings.summarize}
+        assert channels == {f"{name}.{kind}" for kind in ("state", "downtime", "job", "entry")} | windows
+
+
+def test_every_type_of_record_has_a_message_with_words_of_its_own(document: Any) -> None:
+    messages = document["components"]["messages"]
+    assert messages.keys() == set(record.TYPES) == document["components"]["schemas"].keys()
+    summaries = [message["summary"] for message in messages.values()]
+    assert len(set(summaries)) == len(summaries)
+    assert not any(summary.startswith("A record of the type") for summary in summaries)
 
 
 def test_payloads_are_schemas_in_the_format_that_they_name(document: Any) -> None:
@@ -91,15 +111,16 @@ def test_payloads_are_schemas_in_the_format_that_they_name(document: Any) -> Non
         assert not re.findall(r'"(\$defs|unevaluated\w+|dependent\w+|prefixItems|minContains)"', used)
 
 
-def test_records_go_to_the_addresses_of_the_document_and_agree_with_its_payloads(tmp_path: Path) -> None:
-    document = printed(CASE / "config")
-    with (CASE / "readings.csv").open() as lines:
-        asyncio.run(Trial(load(CASE / "config"), tmp_path).run(lines, "readings.csv"))
-    with Store(tmp_path, create=False) as store:
-        stored = store.records.page()
+def test_records_go_to_the_addresses_of_the_document_and_agree_with_its_payloads() -> None:
+    document = printed(FOLDER / "config")
+    stored, states = example()
     by_address = {channel["address"]: channel for channel in document["channels"].values()}
-    assert {one.type for one in stored} == {"production", "gap"}
-    for one in stored:
-        (message,) = by_address[one.topic]["messages"].values()
-        payload = resolved(document, resolved(document, message["$ref"])["payload"]["$ref"])
-        jsonschema.Draft7Validator(payload["schema"]).validate(json.loads(one.payload))
+    assert {one.type for one in stored} == {"production", "downtime", "job", "entry", "gap"}
+    sent = [(one.topic, one.payload) for one in stored]
+    sent += [("edge/v1/acme/lyon/press-hall/line-a/press-01/state", payload) for payload in states.values()]
+    for topic, payload in sent:
+        (message,) = by_address[topic]["messages"].values()
+        found = resolved(document, resolved(document, message["$ref"])["payload"]["$ref"])
+        jsonschema.Draft7Validator(found["schema"]).validate(json.loads(payload))
+    silent = by_address.keys() - {topic for topic, _ in sent}
+    assert [topic.rpartition("/")[2] for topic in silent] == ["status"], "a channel that nothing is sent to"

@@ -17,6 +17,9 @@ _RETAINED = {"state", "status"}
 _EXPIRES_S = {"state": 180}
 _TITLES = {
     "production": "One window of one machine: states, quantities, KPIs, and what is missing.",
+    "downtime": "One stop of a machine: when, how long, why; said when it opens, ends, gets another reason, or ceases.",
+    "job": "One job on a machine: said when it starts, and with its figures when it ends.",
+    "entry": "What a person told the agent of a machine; never said again.",
     "gap": "A range of which something is missing or not published.",
     "state": "What a machine does now; repeated each minute.",
     "status": "Whether the agent is there; also its last will.",
@@ -69,16 +72,21 @@ def _channels(configuration: Configuration, publisher: Publisher) -> dict[str, t
     """The type of record and the topic of each channel, by its name."""
     from edge_agent import record
     from edge_agent.config import computed_windows
+    from edge_agent.config.models import JOB
 
+    prefix = publisher.prefix
     found: dict[str, tuple[str, str]] = {
         "status": ("status", record.agent_topic(publisher, "status")),
         "gap": ("gap", record.agent_topic(publisher, "gap")),
     }
     for name, settings in configuration.machines.items():
         subject = publisher.machine_subject(settings.area, settings.line, name)
-        found[f"{name}.state"] = ("state", record.state_topic(publisher.prefix, subject))
-        for window in computed_windows(settings):
-            topic = record.production_topic(publisher.prefix, subject, window)
+        found[f"{name}.state"] = ("state", record.state_topic(prefix, subject))
+        found[f"{name}.downtime"] = ("downtime", record.downtime_topic(prefix, subject))
+        found[f"{name}.job"] = ("job", record.job_topic(prefix, subject))
+        found[f"{name}.entry"] = ("entry", record.entry_topic(prefix, subject))
+        for window in (*computed_windows(settings), *((JOB,) if JOB in settings.summarize else ())):
+            topic = record.production_topic(prefix, subject, window)
             found[f"{name}.production.{window}"] = ("production", topic)
     return found
 
