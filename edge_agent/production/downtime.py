@@ -39,6 +39,7 @@ def stops_of(history: History) -> list[StopFact]:
     if not found:
         return []
     timeline, own = history.timeline, history.own
+    edges = own.edges.tolist()
     spans = [(stop.start_ns, stop.end_ns) for stop in found]
     times = metrics.by_window(timeline.edges, timeline.labels, len(LABELS), spans)
     failing = metrics.time_in(own.edges, own.labels == DOWN, spans)
@@ -47,7 +48,7 @@ def stops_of(history: History) -> list[StopFact]:
         times_ns = {state: by_label[STATES.index(state)] for state in STOPPED}
         if not (times_ns["delay"] or times_ns["down"] or stop.planned):
             continue
-        place = max(0, bisect_right(own.edges.tolist(), stop.start_ns) - 1)
+        place = max(0, bisect_right(edges, stop.start_ns) - 1)
         label = int(own.labels[min(place, len(own.labels) - 1)])
         span = history.work[max(0, bisect_right(history.work, stop.start_ns, key=lambda each: each.start_ns) - 1)]
         facts.append(
