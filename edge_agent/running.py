@@ -62,4 +62,8 @@ class Running:
     def _piece(self, total: _Total, rows: dict[str, list[Row]], entries: Sequence[Entry], until: int) -> WindowData:
         window = (total.until, until)
         (piece,) = production.compute(self._machine, self._calendar, rows, [window], until, entries)
-        return piece if total.data is None else production.added(self._machine, [total.data, piece], segments=False)
+        return (
+            piece
+            if total.data is None
+            else production.added(self._machine, self._calendar, [total.data, piece], segments=False)
+        )

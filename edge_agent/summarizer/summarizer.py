@@ -193,7 +193,7 @@ class Summarizer:
                 production.compute, machine, calendar, rows, [(start, until)], known, entries
             )
             start = until
-        return production.added(machine, days)
+        return production.added(machine, calendar, days)
 
     # ------------------------------------------------------------------------------- in the store's thread
 
