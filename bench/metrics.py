@@ -1,8 +1,12 @@
-"""How many windows of one machine are computed in a second: each alone, as they close, and eight hours at once."""
+"""How many windows of one machine are computed in a second: each alone, as they close, and eight hours at once.
+
+And what the window of a whole shift and of a whole day cost, from the stored readings to the figures.
+"""
 
 from __future__ import annotations
 
 import time
+import tracemalloc
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -10,8 +14,9 @@ from pathlib import Path
 from edge_agent.contract import NS_PER_S
 from edge_agent.equipment import CounterRules, Row, StatusMap
 from edge_agent.metrics import Definition
-from edge_agent.production import Machine, compute, lookback_ns
+from edge_agent.production import COUNTER_LOOKBACK_READINGS, Machine, compute, lookback_ns
 from edge_agent.shifts import Calendar
+from edge_agent.store import Store
 
 from .figures import Figure
 
@@ -30,7 +35,7 @@ _MACHINE = Machine(
 )
 
 
-def run(_folder: Path, seconds: float) -> list[Figure]:
+def run(folder: Path, seconds: float) -> list[Figure]:
     """Windows a second, with a reading of status and count each second, and a stop each ten minutes."""
     rows = _rows(0, SPAN_S)
     windows = [_window(at) for at in range(0, SPAN_S, WINDOW_S)]
@@ -49,6 +54,36 @@ def run(_folder: Path, seconds: float) -> list[Figure]:
     return [
         Figure("Metrics, 10 s windows as they close", _per_second(alone, seconds / 2), "1/s"),
         Figure("Metrics, 10 s windows of 8 h at once", _per_second(at_once, seconds / 2), "1/s"),
+        *_from_the_store(folder / "metrics"),
+    ]
+
+
+def _from_the_store(folder: Path) -> list[Figure]:
+    """A shift of 8 h and a day of 24 h as one window, at one reading of each tag a second: seconds, and peak memory."""
+    day_s = 24 * 3_600
+    with Store(folder, durable=False) as store:
+        ids = store.register([(tag, True) for tag in _MACHINE.tags])
+        rows = [(ids[tag], *row[:3], row[3], None, 1) for tag, own in _rows(0, day_s).items() for row in own]
+        store.append(rows, START + day_s * NS_PER_S)
+        del rows
+
+        def close(length_s: int) -> float:
+            begin, end = START, START + length_s * NS_PER_S
+            began = time.perf_counter()
+            since = begin - lookback_ns(_MACHINE)
+            found = store.readings.steps_of(_MACHINE.tags, since, end, COUNTER_LOOKBACK_READINGS)
+            compute(_MACHINE, _CALENDAR, found, [(begin, end)], end)
+            return time.perf_counter() - began
+
+        took = [min(close(length_s) for _ in range(3)) for length_s in (SPAN_S, day_s)]
+        tracemalloc.start()
+        close(day_s)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    return [
+        Figure("Metrics, a shift of 8 h from the store", took[0] * 1_000, "ms"),
+        Figure("Metrics, a day of 24 h from the store", took[1] * 1_000, "ms"),
+        Figure("Metrics, memory for that day", peak / 1e6, "MB"),
     ]
 
 

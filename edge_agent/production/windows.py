@@ -13,6 +13,7 @@ from edge_agent import equipment, metrics
 from edge_agent.contract import NS_PER_S
 from edge_agent.entries import Entry
 from edge_agent.equipment import CAUSES, DELAY, DOWN, LABELS, STATES, Row, Timeline
+from edge_agent.equipment.stops import UNCLASSIFIED
 from edge_agent.equipment.work import Work
 from edge_agent.metrics import Planned
 from edge_agent.production.counting import Counting
@@ -68,10 +69,9 @@ def _parts(history: History, window: Interval) -> list[Work]:
 
 @dataclass(frozen=True, slots=True)
 class _Measured:
-    """A part of a window with one shift, product and job: all that adds up, and its data by itself."""
+    """A part of a window with one shift, product and job, and what is remarkable in it."""
 
     data: WindowData
-    planned: Planned
     notes: tuple[str, ...]
 
 
@@ -79,44 +79,48 @@ def _whole(machine: Machine, parts: Sequence[_Measured]) -> WindowData:
     """The window that its parts make."""
     if len(parts) == 1:
         return parts[0].data
-    planned = reduce(_plus, (part.planned for part in parts))
     notes = tuple(dict.fromkeys(note for part in parts for note in part.notes))
-    return replace(_sum(machine, [part.data for part in parts], planned, notes), segments=tuple(p.data for p in parts))
+    return replace(_sum(machine, [part.data for part in parts], notes), segments=tuple(p.data for p in parts))
 
 
-def added(machine: Machine, calendar: Calendar, spans: Sequence[WindowData], segments: bool = True) -> WindowData:
-    """Spans that follow one another as one window, such as the days of a long job; with its segments, or without."""
+def added(machine: Machine, spans: Sequence[WindowData], segments: bool = True) -> WindowData:
+    """Spans that follow one another as one window, such as the days of a long job; with their segments, or without."""
     if len(spans) == 1:
         return spans[0]
-    whole = _added(machine, spans)
+    notes = tuple(dict.fromkeys(flag for span in spans for flag in span.flags if not flag.endswith("_over_1")))
+    whole = _sum(machine, spans, notes)
     if not segments:
         return whole
-    parts: list[list[WindowData]] = []
-    for part in (part for span in spans for part in span.segments or (span,)):
-        if parts and _goes_on(calendar, parts[-1][-1], part):
-            parts[-1].append(part)
-        else:
-            parts.append([part])
-    if len(parts) == 1:
-        return whole
-    return replace(whole, segments=tuple(part[0] if len(part) == 1 else _added(machine, part) for part in parts))
+    return replace(whole, segments=tuple(part for span in spans for part in span.segments or (span,)))
 
 
-def _goes_on(calendar: Calendar, before: WindowData, after: WindowData) -> bool:
-    """Whether two parts that follow one another have one shift, product and job, and were cut only to be computed."""
-    same = (before.product, before.job) == (after.product, after.job)
-    return same and len(calendar.parts(before.start_ns, after.end_ns)) == 1
+def _with_good(spans: Sequence[WindowData]) -> Sequence[WindowData]:
+    """The spans; where only some know of scrap, in the others all that was produced is good."""
+    if all(span.quantities["good"] is None for span in spans):
+        return spans
+    return [
+        span
+        if span.quantities["good"] is not None
+        else replace(span, quantities=span.quantities | {"good": span.quantities["produced"]})
+        for span in spans
+    ]
 
 
-def _added(machine: Machine, spans: Sequence[WindowData]) -> WindowData:
-    sums = [span.kpis.sums for span in spans]
-    amounts = ([each[name] for each in sums] for name in ("planned_run_produced_s", "planned_run_good_s"))
-    planned = Planned(*(None if None in several else sum(each or 0 for each in several) for several in amounts))
-    notes = tuple(dict.fromkeys(flag for span in spans for flag in span.flags if not flag.endswith("_over_1")))
-    return _sum(machine, spans, planned, notes)
+def _planned_in(machine: Machine, span: WindowData) -> Planned:
+    """The planned run time of a span's items, over its products."""
+    if span.segments:
+        parts = span.segments if span.quantities["good"] is None else _with_good([span, *span.segments])[1:]
+        return reduce(_plus, (_planned_in(machine, part) for part in parts))
+    if span.planned_run_time_ns is not None:
+        return _planned(machine, span.planned_run_time_ns, span.quantities)
+    # Of several products without segments the sums are all there is.
+    produced, good = (span.kpis.sums[name] for name in ("planned_run_produced_s", "planned_run_good_s"))
+    return Planned(produced, produced if good is None and span.kpis.sums["good"] is None else good)
 
 
-def _sum(machine: Machine, spans: Sequence[WindowData], planned: Planned, notes: tuple[str, ...]) -> WindowData:
+def _sum(machine: Machine, spans: Sequence[WindowData], notes: tuple[str, ...]) -> WindowData:
+    spans = _with_good(spans)
+    planned = reduce(_plus, (_planned_in(machine, span) for span in spans))
     times_ns, missing_ns = (
         {name: sum(each[name] for each in several) for name in several[0]}
         for several in ([span.times_ns for span in spans], [span.missing_ns for span in spans])
@@ -137,16 +141,24 @@ def _sum(machine: Machine, spans: Sequence[WindowData], planned: Planned, notes:
         spans[0].start_ns, spans[-1].end_ns, times_ns, missing_ns, sum(span.uncertain_ns for span in spans),
         quantities, kpis, (*kpis.flags, *notes), any(span.count_gap for span in spans),
         all(span.settled for span in spans), tuple(dict.fromkeys(each for span in spans for each in span.unmapped)),
-        by_reason={
-            name: _added(span.by_reason.get(name, {}) for span in spans)
-            for name in dict.fromkeys(name for span in spans for name in span.by_reason)
-        },
+        by_reason=_by_reason(spans, quantities),
         product=_constant(span.product for span in spans),
         job=_constant(span.job for span in spans),
         planned_run_time_ns=_constant(span.planned_run_time_ns for span in spans),
         downtime=downtime,
         pace=Pace(paces[0].goal, sum((pace.expected for pace in paces), Fraction(0))) if paces else None,
     )  # fmt: skip
+
+
+def _by_reason(spans: Sequence[WindowData], quantities: Mapping[str, Tally | None]) -> dict[str, dict[str, int]]:
+    """The items by reason; where only some spans know reasons, the items of the others have none."""
+    found = {}
+    for name in dict.fromkeys(name for span in spans for name in span.by_reason):
+        items = found[name] = _added(span.by_reason.get(name, {}) for span in spans)
+        whole = quantities[name]
+        if whole is not None and (rest := whole.total - sum(items.values())):
+            items[UNCLASSIFIED] = items.get(UNCLASSIFIED, 0) + rest
+    return found
 
 
 def _added(several: Iterable[Mapping[str, int]]) -> dict[str, int]:
@@ -212,7 +224,7 @@ def _measured(history: History, parts: Sequence[Work]) -> list[_Measured]:
             downtime=downtimes[place],
             pace=None if machine.goal is None else Pace(machine.goal, machine.goal * planned_ns[place] / NS_PER_S),
         )  # fmt: skip
-        found.append(_Measured(data, planned, notes))
+        found.append(_Measured(data, notes))
     return found
 
 
