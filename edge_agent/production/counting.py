@@ -9,7 +9,7 @@ from itertools import accumulate, pairwise
 
 from edge_agent import equipment, metrics
 from edge_agent.entries import Entry, of_kind
-from edge_agent.equipment import CountRules, Row, Step
+from edge_agent.equipment import CounterRules, CountRules, Row, Step
 from edge_agent.equipment.stops import UNCLASSIFIED
 from edge_agent.production.history import History
 from edge_agent.production.model import Interval, Tally
@@ -152,7 +152,7 @@ class _Count:
 def _steps(history: History, rules: CountRules) -> list[Step]:
     """A count's steps; where the counter was replaced it begins anew, from what it showed then, if that is known."""
     rows, hold_ns = history.rows.get(rules.tag, ()), history.machine.hold_ns.get(rules.tag)
-    replaced = history.replaced(rules.tag)
+    replaced = history.replaced(rules.tag) if isinstance(rules, CounterRules) else []
     if not replaced:
         return equipment.steps(rows, rules, hold_ns, history.known_until_ns)
     found: list[Step] = []

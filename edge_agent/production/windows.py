@@ -83,15 +83,33 @@ def _whole(machine: Machine, parts: Sequence[_Measured]) -> WindowData:
     return replace(_sum(machine, [part.data for part in parts], notes), segments=tuple(p.data for p in parts))
 
 
-def added(machine: Machine, spans: Sequence[WindowData], segments: bool = True) -> WindowData:
-    """Spans that follow one another as one window, such as the days of a long job; with their segments, or without."""
+def added(machine: Machine, calendar: Calendar, spans: Sequence[WindowData], segments: bool = True) -> WindowData:
+    """Spans that follow one another as one window, such as the days of a long job; with its segments, or without."""
     if len(spans) == 1:
         return spans[0]
-    notes = tuple(dict.fromkeys(flag for span in spans for flag in span.flags if not flag.endswith("_over_1")))
-    whole = _sum(machine, spans, notes)
+    whole = _together(machine, spans)
     if not segments:
         return whole
-    return replace(whole, segments=tuple(part for span in spans for part in span.segments or (span,)))
+    parts: list[list[WindowData]] = []
+    for part in (part for span in spans for part in span.segments or (span,)):
+        if parts and _goes_on(calendar, parts[-1][-1], part):
+            parts[-1].append(part)
+        else:
+            parts.append([part])
+    if len(parts) == 1:
+        return whole
+    return replace(whole, segments=tuple(part[0] if len(part) == 1 else _together(machine, part) for part in parts))
+
+
+def _goes_on(calendar: Calendar, before: WindowData, after: WindowData) -> bool:
+    """Whether two parts that follow one another have one shift, product and job, and were cut only to be computed."""
+    same = (before.product, before.job) == (after.product, after.job)
+    return same and len(calendar.parts(before.start_ns, after.end_ns)) == 1
+
+
+def _together(machine: Machine, spans: Sequence[WindowData]) -> WindowData:
+    notes = tuple(dict.fromkeys(flag for span in spans for flag in span.flags if not flag.endswith("_over_1")))
+    return _sum(machine, spans, notes)
 
 
 def _with_good(spans: Sequence[WindowData]) -> Sequence[WindowData]:
