@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -16,8 +17,10 @@ from edge_agent.production import COUNTER_LOOKBACK_READINGS, Machine, Present, W
 from edge_agent.production.jobs import JobFact, progress
 from edge_agent.running import Running
 from edge_agent.shifts import DAY, Calendar
-from edge_agent.store import Store, StoreThread
+from edge_agent.store import Store, StoreError, StoreThread
 from edge_agent.timestamps import parse, rfc3339
+
+log = logging.getLogger(__name__)
 
 REPEAT_NS = 60 * NS_PER_S
 EXPIRY_S = 180
@@ -95,8 +98,15 @@ class States:
             if any(readings) and (due or changed):
                 if changed:
                     self._changed(seen.machine.name)
-                await self._look(seen, due)
                 seen.readings = readings
+                try:
+                    await self._look(seen, due)
+                except StoreError:
+                    seen.readings = ()
+                    raise
+                except Exception:  # one machine's state must not stop the others
+                    log.exception("%s: the state could not be told; trying again in a minute", seen.machine.name)
+                    seen.told = now
 
     async def _look(self, seen: _Seen, due: bool) -> None:
         """Find a machine's present state, and tell it when it is due or another one."""
