@@ -10,7 +10,7 @@ from edge_agent.production.downtime import stops_of
 from edge_agent.production.history import first_ns
 from edge_agent.production.jobs import JobFact, jobs_of
 from edge_agent.shifts import Calendar
-from edge_agent.summarizer.line import Found, Job
+from edge_agent.summarizer.line import LONG_NS, Found, Job
 
 Bases = dict[str, tuple[Machine, Calendar]]
 
@@ -32,7 +32,7 @@ def computed(job: Job, present: str, bases: Bases, in_force: Sequence[tuple[str,
     found = Found()
     for hash, several in wanted.items():
         machine, calendar = bases[hash]
-        ordered = sorted(several)
+        ordered = sorted(window for window in several if not is_long(window))
         data = production.compute(machine, calendar, job.rows, ordered, job.known_until, job.entries)
         found.windows.update(zip(((window, hash) for window in ordered), data, strict=True))
     machine, _ = bases[present]
@@ -46,6 +46,18 @@ def computed(job: Job, present: str, bases: Bases, in_force: Sequence[tuple[str,
     if job.regular:
         found.unsettled = production.unsettled_since_ns(machine, job.rows, job.known_until)
     return found
+
+
+def wanted_long(job: Job, present: str) -> list[tuple[Interval, str]]:
+    """The windows of a job that are computed in pieces, each with its configuration."""
+    due = [(window, present) for windows in job.due.values() for window in windows]
+    wanted = dict.fromkeys([*due, *((each.window, each.configuration) for each in job.again)])
+    return [(window, hash) for window, hash in wanted if is_long(window)]
+
+
+def is_long(window: Interval) -> bool:
+    """Whether a window is computed in pieces, with evidence of its own."""
+    return window[1] - window[0] > LONG_NS
 
 
 def _history(machine: Machine, calendar: Calendar, job: Job) -> History:

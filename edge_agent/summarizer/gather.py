@@ -8,10 +8,10 @@ from typing import NamedTuple, cast
 from edge_agent import production, record, shifts
 from edge_agent.contract import NS_PER_S
 from edge_agent.equipment import Row
-from edge_agent.production import COUNTER_LOOKBACK_READINGS, Interval
+from edge_agent.production import COUNTER_LOOKBACK_READINGS, Interval, Machine
 from edge_agent.record import Because
 from edge_agent.store import Reopened, Store
-from edge_agent.summarizer.line import NEVER, Again, Job, Line
+from edge_agent.summarizer.line import LONG_NS, NEVER, Again, Job, Line
 from edge_agent.summarizer.site import Site
 from edge_agent.timestamps import parse, rfc3339
 
@@ -144,21 +144,28 @@ class Gatherer:
     def _with_evidence(self, line: Line, job: Job, known_until: int) -> Job:
         """The job with rows and entries, so far back and forward that no stop is cut."""
         windows = [window for found in job.due.values() for window in found] + [each.window for each in job.again]
-        point = min([job.look[0], *(start for start, _ in windows)])
+        point = min([job.look[0], *(start for start, end in windows if end - start <= LONG_NS)])
         used = {each.configuration for each in job.again}
         known, tags = job.known_until, self._tags(line, used)
-        since = point - production.lookback_ns(line.of.machine)
-        first = self._store.readings.first_time(tags) or since
-        rows = self.rows(tags, since, known)
-        while since > first and point - since < self._site.keep_ns and self._cut(line, rows, since, point):
-            since = point - 4 * (point - since)
-            rows = self.rows(tags, since, known)
+        since, rows = self.rows_from(line.of.machine, tags, point, known)
         while known < known_until and self._cut(line, rows, known - 1, known):
             known = min(known_until, known + max(HOUR_NS, 4 * (known - point)))
             rows = self.rows(tags, since, known)
         entries = self._store.entries.of(line.of.machine.name, since, known)
         look = (job.look[0], known if job.regular else min(job.look[1], known))
         return Job(job.due, job.again, look, job.why, rows, tuple(entries), known, job.regular, job.more, job.ids)
+
+    def rows_from(
+        self, machine: Machine, tags: tuple[str, ...], point: int, until: int
+    ) -> tuple[int, dict[str, list[Row]]]:
+        """The readings that a window from `point` needs, from the begin of a stop that goes on then; and since when."""
+        since = point - production.lookback_ns(machine)
+        first = self._store.readings.first_time(tags) or since
+        rows = self.rows(tags, since, until)
+        while since > first and point - since < self._site.keep_ns and production.cut_stop(machine, rows, since, point):
+            since = point - 4 * (point - since)
+            rows = self.rows(tags, since, until)
+        return since, rows
 
     def rows(self, tags: Iterable[str], since: int, until: int) -> dict[str, list[Row]]:
         """The readings of tags, with what holds at the start and what counts need before it."""

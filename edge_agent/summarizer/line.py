@@ -15,6 +15,8 @@ from edge_agent.production.jobs import JobFact
 from edge_agent.record import Because
 
 NEVER = 2**63 - 1
+LONG_NS = 6 * 3_600 * 1_000_000_000
+"""A longer window is computed in pieces of this length, so that it needs little memory."""
 
 
 @dataclass

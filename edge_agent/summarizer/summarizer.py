@@ -15,15 +15,15 @@ from edge_agent.contract import NS_PER_S
 from edge_agent.entries import Entry
 from edge_agent.envelope import Envelope
 from edge_agent.equipment import Row
-from edge_agent.production import Machine, WindowData
-from edge_agent.production.jobs import JobFact
+from edge_agent.production import Interval, Machine, WindowData
+from edge_agent.shifts import Calendar
 from edge_agent.states import Broadcaster, States
 from edge_agent.store import Draft, Issued, StoreError, StoreThread
-from edge_agent.summarizer.compute import Bases, computed
+from edge_agent.summarizer.compute import Bases, computed, wanted_long
 from edge_agent.summarizer.gather import Gatherer
 from edge_agent.summarizer.issue import Issuer, facts_of
 from edge_agent.summarizer.late import find_late
-from edge_agent.summarizer.line import Found, Job, Line
+from edge_agent.summarizer.line import LONG_NS, Found, Job, Line
 from edge_agent.summarizer.site import Site, machines_of
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,6 @@ SOONEST_NS = NS_PER_S // 50
 SCAN_NS = 5 * NS_PER_S
 """How often late readings are looked for, where no window closes."""
 RETRY_NS = 60 * NS_PER_S
-DAY_NS = 86_400 * NS_PER_S
 
 
 class Announcer(Broadcaster, Protocol):
@@ -158,10 +157,12 @@ class Summarizer:
         bases, in_force = await self._thread.call(self._bases, line, job)
         present = self.site.configuration.hash
         found = await asyncio.to_thread(computed, job, present, bases, in_force)
+        for window, hash in wanted_long(job, present):
+            found.windows[window, hash] = await self._pieced(*bases[hash], window)
         facts = [fact for fact, _ in found.jobs]
         wanted = await self._thread.call(self._issuer.jobs_wanted, line, job, facts)
         found.jobs = [
-            (fact, None if fact.end_ns is None else await self._window_of(line, fact, fact.end_ns))
+            (fact, None if fact.end_ns is None else await self._pieced(*bases[present], (fact.start_ns, fact.end_ns)))
             for fact, _ in wanted
         ]
         issued = await self._thread.call(self._issue, line, job, found)
@@ -181,27 +182,26 @@ class Summarizer:
             line.reopen_at = 0  # what was found may have windows looked at again
         return issued
 
-    async def _window_of(self, line: Line, job: JobFact, end_ns: int) -> WindowData:
-        """A job's whole time as one window, computed day by day, so that a long one needs little memory."""
-        machine, calendar = line.of.machine, self.site.calendar
-        days, start = [], job.start_ns
-        while start < end_ns:
-            until = min(end_ns, start + DAY_NS)
+    async def _pieced(self, machine: Machine, calendar: Calendar, window: Interval) -> WindowData:
+        """A long window, computed piece by piece, each with its own evidence."""
+        pieces, start = [], window[0]
+        while start < window[1]:
+            until = min(window[1], start + LONG_NS)
             known = until + production.lookahead_ns(machine)
-            rows, entries = await self._thread.call(self.evidence, machine, start, known)
-            days += await asyncio.to_thread(
+            rows, entries, known = await self._thread.call(self._evidence, machine, start, known)
+            pieces += await asyncio.to_thread(
                 production.compute, machine, calendar, rows, [(start, until)], known, entries
             )
             start = until
-        return production.added(machine, calendar, days)
+        return production.added(machine, calendar, pieces)
 
     # ------------------------------------------------------------------------------- in the store's thread
 
-    def evidence(self, machine: Machine, start: int, until: int) -> tuple[dict[str, list[Row]], list[Entry]]:
-        """The rows and entries that a window from `start` needs, until `until` or now."""
+    def _evidence(self, machine: Machine, start: int, until: int) -> tuple[dict[str, list[Row]], list[Entry], int]:
+        """The rows and entries that a window from `start` needs, until `until` or now; and until when."""
         until = min(until, self._thread.committed)
-        rows = self._gather.rows(machine.tags, start - production.lookback_ns(machine), until)
-        return rows, self._thread.store.entries.of(machine.name, start, until)
+        _, rows = self._gather.rows_from(machine, machine.tags, start, until)
+        return rows, self._thread.store.entries.of(machine.name, start, until), until
 
     def _scan(self) -> int:
         """Find late readings; go on, the first time, where the last run stopped. How many records."""
