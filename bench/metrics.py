@@ -14,9 +14,10 @@ from pathlib import Path
 from edge_agent.contract import NS_PER_S
 from edge_agent.equipment import CounterRules, Row, StatusMap
 from edge_agent.metrics import Definition
-from edge_agent.production import COUNTER_LOOKBACK_READINGS, Machine, compute, lookback_ns
+from edge_agent.production import COUNTER_LOOKBACK_READINGS, Machine, WindowData, added, compute, lookback_ns
 from edge_agent.shifts import Calendar
 from edge_agent.store import Store
+from edge_agent.summarizer.line import LONG_NS
 
 from .figures import Figure
 
@@ -59,7 +60,7 @@ def run(folder: Path, seconds: float) -> list[Figure]:
 
 
 def _from_the_store(folder: Path) -> list[Figure]:
-    """A shift of 8 h and a day of 24 h as one window, at one reading of each tag a second: seconds, and peak memory."""
+    """A shift of 8 h and a day of 24 h as one window, at one reading of each tag a second, as the summarizer does it: in pieces."""
     day_s = 24 * 3_600
     with Store(folder, durable=False) as store:
         ids = store.register([(tag, True) for tag in _MACHINE.tags])
@@ -68,11 +69,14 @@ def _from_the_store(folder: Path) -> list[Figure]:
         del rows
 
         def close(length_s: int) -> float:
-            begin, end = START, START + length_s * NS_PER_S
+            pieces: list[WindowData] = []
             began = time.perf_counter()
-            since = begin - lookback_ns(_MACHINE)
-            found = store.readings.steps_of(_MACHINE.tags, since, end, COUNTER_LOOKBACK_READINGS)
-            compute(_MACHINE, _CALENDAR, found, [(begin, end)], end)
+            for begin in range(START, START + length_s * NS_PER_S, LONG_NS):
+                end = min(begin + LONG_NS, START + length_s * NS_PER_S)
+                since = begin - lookback_ns(_MACHINE)
+                found = store.readings.steps_of(_MACHINE.tags, since, end, COUNTER_LOOKBACK_READINGS)
+                pieces += compute(_MACHINE, _CALENDAR, found, [(begin, end)], end)
+            added(_MACHINE, _CALENDAR, pieces)
             return time.perf_counter() - began
 
         took = [min(close(length_s) for _ in range(3)) for length_s in (SPAN_S, day_s)]
