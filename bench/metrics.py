@@ -60,7 +60,7 @@ def run(folder: Path, seconds: float) -> list[Figure]:
 
 
 def _from_the_store(folder: Path) -> list[Figure]:
-    """A shift of 8 h and a day of 24 h as one window, at one reading of each tag a second, as the summarizer does it: in pieces."""
+    """A shift of 8 h and a day of 24 h as one window, with each tag read each second; in pieces, as in the daemon."""
     day_s = 24 * 3_600
     with Store(folder, durable=False) as store:
         ids = store.register([(tag, True) for tag in _MACHINE.tags])
