@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -9,13 +10,15 @@ from typing import Any
 
 from edge_agent import record
 from edge_agent.clock import Clock
-from edge_agent.config.labels import reason_path
+from edge_agent.config.labels import REASON_LENGTH, reason_path
 from edge_agent.config.models import MachineSettings
 from edge_agent.contract import NS_PER_S, EdgeAgentError
 from edge_agent.entries import KINDS, SPANS, Entry, Kind, in_force, of_kind
 from edge_agent.envelope import Envelope
+from edge_agent.equipment import DELAY, DOWN
 from edge_agent.equipment.work import jobs
-from edge_agent.production import Machine
+from edge_agent.production import COUNTER_LOOKBACK_READINGS, History, Machine
+from edge_agent.production.downtime import stops_of
 from edge_agent.store import Draft, Issued, Store
 from edge_agent.summarizer.site import Site
 from edge_agent.timestamps import parse, rfc3339
@@ -26,9 +29,17 @@ AHEAD_NS = 5 * NS_PER_S
 """A person's clock may be this much ahead of the gateway's."""
 RECENT_NS = 7 * 86_400 * NS_PER_S
 """How far back the last stop is looked for, where a reason comes without a time."""
+SEEN_NS = 3_600 * NS_PER_S
+"""How far back the readings are looked at for a stop that no record tells yet."""
+MOST_AHEAD_NS = 366 * 86_400 * NS_PER_S
+"""How far ahead a stop may be planned."""
+LARGEST = 2**63 - 1
+"""The largest number, and the last time in ns, that the store keeps."""
 MS = 1_000_000
 """People's times are whole milliseconds."""
 _QUANTITIES = ("produced", "scrap", "rework")
+_NOT_TEXT = {"Cc", "Cs", "Zl", "Zp"}
+"""Of Unicode's categories: control characters, halves of pairs, separators of lines and paragraphs."""
 
 
 class EntryRefused(EdgeAgentError):
@@ -51,13 +62,16 @@ class Request:
         """A request as the command line sends it.
 
         Raises:
-            EntryRefused: there is no such kind.
+            EntryRefused: there is no such kind, or it is no request.
         """
-        kind = given.get("kind")
+        kind, body = given.get("kind"), given.get("body") or {}
         if kind not in KINDS:
             raise EntryRefused(f"{kind!r} is no kind of entry; there are: {', '.join(KINDS)}")
-        by = _text(given.get("by") or given.get("peer") or "unknown", "who")
-        return cls(kind, str(given["machine"]), by, given.get("start"), given.get("end"), given.get("body") or {})
+        if not isinstance(body, Mapping):
+            raise EntryRefused(f"the body of an entry is an object, not {body!r}")
+        by = _text(given.get("by") or given.get("peer") or "unknown", "who says it", REASON_LENGTH)
+        start, end = _instant(given.get("start")), _instant(given.get("end"))
+        return cls(kind, str(given.get("machine") or ""), by, start, end, body)
 
 
 class Desk:
@@ -111,17 +125,26 @@ class Desk:
                 self._reopen(machine, earlier, now)
             return
         if entry.kind in ("job-start", "job-end"):
-            later = of_kind(self._store.entries.of(machine.name, start, now + 1), "job-start", "job-end")
+            later = of_kind(in_force(self._store.entries.of(machine.name, start, now + 1)), "job-start", "job-end")
             end = min([now, *(each.start_ns for each in later if each.start_ns > start)]) + 1
         if entry.kind == "counter-replaced":
-            end = (self._store.readings.next_good(str(entry.body["tag"]), start - 1) or now) + 1
+            end = self._decided(str(entry.body["tag"]), start, now) + 1
         if start < now:
             self._store.entries.reopen(machine.name, start, max(end, start + 1), "entry", now)
+
+    def _decided(self, tag: str, start: int, now: int) -> int:
+        """When so many readings had come that a jump at `start` was decided, and booked or put aside; else now."""
+        time: int | None = start - 1
+        for _ in range(COUNTER_LOOKBACK_READINGS):
+            time = None if time is None else self._store.readings.next_good(tag, time)
+        return now if time is None else time
 
     # --------------------------------------------------------------------------------------------- checks
 
     def _machine(self, name: str) -> tuple[MachineSettings, Machine]:
         settings = self._site.configuration.machines.get(name)
+        if f"machines.{name}" in self._site.configuration.disabled:
+            raise EntryRefused(f"{name} is disabled, because its configuration is wrong; `edge-agent check` says where")
         if settings is None:
             raise EntryRefused(f"there is no machine {name!r}{_nearest(name, self._site.configuration.machines)}")
         return settings, self._site.basis.machines[name]
@@ -130,6 +153,8 @@ class Desk:
         """From when to when an entry speaks."""
         start, end = request.start, request.end
         if request.kind == "reason" and start is None:
+            if end is not None:
+                raise EntryRefused(f"since when, until {rfc3339(end)}? give --from too, or neither for the last stop")
             start, end = self._last_stop(machine, now)
         if request.kind == "withdraw":
             start = end = self._withdrawn(request, machine).start_ns
@@ -139,11 +164,10 @@ class Desk:
             end = start
         elif end is None and request.kind == "planned-stop":
             raise EntryRefused("until when is it planned? give --to, or --for such as 2 h")
-        end = start + 1 if end is None else end
+        end = start + MS if end is None else end
         if request.kind in SPANS and end <= start:
             raise EntryRefused(f"it would end at {rfc3339(end)}, before it begins at {rfc3339(start)}")
-        if request.kind != "planned-stop" and start > now + AHEAD_NS:
-            raise EntryRefused(f"{rfc3339(start)} is still to come; only a planned-stop may be said in advance")
+        self._refuse_future(request.kind, start, end, now)
         horizon = self._site.horizon(now)
         if start < horizon:
             raise EntryRefused(
@@ -152,20 +176,54 @@ class Desk:
             )
         return start, end
 
+    @staticmethod
+    def _refuse_future(kind: Kind, start: int, end: int, now: int) -> None:
+        """Only a planned stop is known before it comes; and what was said of one may be withdrawn before."""
+        if kind == "planned-stop" and end > now + MOST_AHEAD_NS:
+            raise EntryRefused(f"{rfc3339(end)} is more than a year from now; is the year right?")
+        if kind in ("planned-stop", "withdraw"):
+            return
+        if start > now + AHEAD_NS:
+            raise EntryRefused(f"{rfc3339(start)} is still to come; only a planned-stop may be said in advance")
+        if end > now + AHEAD_NS + MS:
+            raise EntryRefused(
+                f"{rfc3339(end)} is still to come, and so are its stops; without --to it is the stop that goes on"
+            )
+
     def _last_stop(self, machine: Machine, now: int) -> tuple[int, int]:
-        """The time of the stop that goes on, or was the last."""
+        """The time of the stop that goes on, or was the last.
+
+        Readings are asked before records: a stop that has only begun, or has just ended, has no record yet.
+        """
         prefix = f"{machine.subject}/downtime/"
         stops = self._store.records.latest_between(prefix, rfc3339(now - RECENT_NS), rfc3339(now))
-        stops = [stop for stop in stops if not stop["withdrawn"]]
-        if not stops:
+        told = [
+            (parse(stop["start"]), parse(stop["end"]) if stop["end"] else now)
+            for stop in stops
+            if not stop["withdrawn"]
+        ]
+        seen = self._seen_stop(machine, now)
+        if seen is None and not told:
             raise EntryRefused(f"{machine.name} has had no stop in a week; say for when: --from and --to")
-        last = stops[-1]
-        start = parse(last["start"])
-        return start, max(start, min(now, parse(last["end"]) if last["end"] else now)) + 1
+        start, end = seen or max(told)
+        start = min([start, *(begin for begin, until in told if begin <= start <= until)])
+        return start, max(start, min(now, end)) + 1
+
+    def _seen_stop(self, machine: Machine, now: int) -> tuple[int, int] | None:
+        """The last stop that the readings of the last hour show, breaks aside; None where there is none."""
+        since = now - SEEN_NS
+        rows = self._store.readings.steps_of(machine.tags, since, now)
+        entries = self._store.entries.of(machine.name, since, now)
+        history = History(machine, self._site.calendar, rows, (since, now), now, entries)
+        last = history.stops[-1] if history.stops else None
+        if last is not None and last.open and history.timeline.labels[-1] in (DELAY, DOWN):
+            return last.start_ns, now
+        facts = stops_of(history)
+        return (facts[-1].start_ns, facts[-1].end_ns or now) if facts else None
 
     def _earlier(self, request: Request) -> Entry:
         number = request.body.get("entry")
-        earlier = self._store.entries.numbered(number) if isinstance(number, int) else None
+        earlier = self._store.entries.numbered(int(number or 0)) if _whole(number, 1, LARGEST) else None
         if earlier is None:
             raise EntryRefused(f"there is no entry {number}; `edge-agent records --type entry` lists them")
         return earlier
@@ -176,6 +234,9 @@ class Desk:
             raise EntryRefused(f"entry {number} is of {earlier.machine}, not of {machine.name}")
         if earlier.kind == "withdraw":
             raise EntryRefused(f"entry {number} withdraws another; say that one anew instead")
+        told = self._store.entries.of(machine.name, earlier.start_ns, earlier.start_ns + 1)
+        if earlier.number not in {entry.number for entry in in_force(told)}:
+            raise EntryRefused(f"entry {number} is withdrawn already")
         return earlier
 
     # --------------------------------------------------------------------------------------------- bodies
@@ -200,16 +261,18 @@ class Desk:
 
     def _job_start(self, request: Request, settings: MachineSettings, machine: Machine, start: int) -> dict[str, Any]:
         _refuse_tag_jobs(machine)
-        body: dict[str, Any] = {"job": _text(request.body.get("job"), "the job's name, such as WO-1001")}
+        body: dict[str, Any] = {"job": _text(request.body.get("job"), "the job's name, such as WO-1001", REASON_LENGTH)}
         for name in ("operation", "product"):
             if request.body.get(name) is not None:
-                body[name] = _text(request.body[name], f"the {name}")
+                body[name] = _text(request.body[name], f"the {name}", REASON_LENGTH)
         planned = request.body.get("planned_quantity")
         if planned is not None:
-            body["planned_quantity"] = _count(planned)
+            if _count(planned) < 0:
+                raise EntryRefused(f"a planned quantity is at least 1, not {planned}")
+            body["planned_quantity"] = planned
         fields = request.body.get("fields") or {}
-        if len(fields) > MOST_FIELDS:
-            raise EntryRefused(f"a job has at most {MOST_FIELDS} fields")
+        if not isinstance(fields, Mapping) or len(fields) > MOST_FIELDS:
+            raise EntryRefused(f"a job has at most {MOST_FIELDS} fields, each a name and its text")
         return body | ({"fields": {_text(k, "a field"): _text(v, k) for k, v in fields.items()}} if fields else {})
 
     def _job_end(self, request: Request, settings: MachineSettings, machine: Machine, start: int) -> dict[str, Any]:
@@ -220,14 +283,19 @@ class Desk:
         return {}
 
     def _replaced(self, request: Request, settings: MachineSettings, *_: Any) -> dict[str, Any]:
-        counters = [count.tag for several in settings.counts.values() for count in several if count.kind == "counter"]
-        tag = request.body.get("tag") or (counters[0] if len(counters) == 1 else None)
+        counters = {
+            count.tag: count.rollover
+            for several in settings.counts.values()
+            for count in several
+            if count.kind == "counter"
+        }
+        tag = request.body.get("tag") or (next(iter(counters)) if len(counters) == 1 else None)
         if tag not in counters:
             what = f"{tag} is none" if tag else "say which with --tag"
             raise EntryRefused(f"{what} of the counters: {', '.join(counters) or 'this machine has none'}")
-        value = request.body.get("value")
-        if value is not None and (not isinstance(value, int) or value < 0):
-            raise EntryRefused(f"a counter shows a whole number of at least 0, not {value!r}")
+        value, most = request.body.get("value"), (counters[tag] or LARGEST) - 1
+        if value is not None and not _whole(value, 0, most):
+            raise EntryRefused(f"{tag} shows a whole number from 0 to {most}, not {value!r}")
         return {"tag": tag} if value is None else {"tag": tag, "value": value}
 
     def _note(self, request: Request, *_: Any) -> dict[str, Any]:
@@ -274,18 +342,35 @@ def _path(given: Any) -> str:
 
 
 def _count(given: Any) -> int:
-    if isinstance(given, bool) or not isinstance(given, int) or given == 0 or abs(given) > 10**12:
+    if not _whole(given, -(10**12), 10**12) or given == 0:
         raise EntryRefused(f"{given!r} is no number of items: a whole number, below 0 to take back")
-    return given
+    return int(given)
 
 
-def _text(given: Any, what: str) -> str:
+def _whole(given: Any, least: int, most: int) -> bool:
+    """Whether it is a whole number from `least` to `most`."""
+    return isinstance(given, int) and not isinstance(given, bool) and least <= given <= most
+
+
+def _instant(given: Any) -> int | None:
+    """A time in ns, as far as it is one at all."""
+    if given is not None and not _whole(given, 0, LARGEST):
+        raise EntryRefused(f"{given!r} is no time from 1970 to 2262, in ns")
+    return int(given) if given is not None else None
+
+
+def _text(given: Any, what: str, longest: int = LONGEST_TEXT) -> str:
     text = str(given).strip() if given is not None else ""
-    if not text or len(text) > LONGEST_TEXT or not text.isprintable():
-        raise EntryRefused(f"{what} is missing, or is not one line of at most {LONGEST_TEXT} characters")
+    if not text:
+        raise EntryRefused(f"{what} is missing")
+    if len(text) > longest:
+        raise EntryRefused(f"{what} has at most {longest} characters, not {len(text)}")
+    if any(unicodedata.category(character) in _NOT_TEXT for character in text):
+        raise EntryRefused(f"{what} is text on one line, without control characters")
     return text
 
 
 def _nearest(given: str, known: Any) -> str:
-    near = get_close_matches(given, list(known), 1)
-    return f"; did you mean {near[0]!r}?" if near else f"; there are: {', '.join(known) or 'none'}"
+    by_folded = {str(name).casefold(): name for name in known}
+    near = get_close_matches(given.casefold(), by_folded, 1)
+    return f"; did you mean {by_folded[near[0]]!r}?" if near else f"; there are: {', '.join(known) or 'none'}"
