@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 REPEAT_NS = 60 * NS_PER_S
 EXPIRY_S = 180
+SETTLED_NS = 5 * NS_PER_S
+"""Counts are told up to so long ago: what was read since may not be stored yet."""
 REACH_NS = 3_600 * NS_PER_S
 """How far back a state that is looked at for the first time is followed to its beginning."""
 
@@ -112,8 +114,10 @@ class States:
         """Find a machine's present state, and tell it when it is due or another one."""
         before, now = seen.present, self._clock.now()
         reach = now - (REACH_NS if before is None else production.lookback_ns(seen.machine))
-        rows, entries = await self._thread.call(self._evidence, seen, reach, now)
+        rows, entries, said = await self._thread.call(self._evidence, seen, reach, now)
         found = production.present(seen.machine, self._calendar, rows, now, entries)
+        if found.reason is not None and said is not None:
+            found = found._replace(reason=said)
         same = before is not None and found._replace(since_ns=0, until_ns=0) == before._replace(since_ns=0, until_ns=0)
         if before is not None and same and found.since_ns <= reach:
             found = found._replace(since_ns=before.since_ns)
@@ -122,15 +126,19 @@ class States:
             self._changed(seen.machine.name)
             await self._publish(seen, found, now)
 
-    def _evidence(self, seen: _Seen, since: int, now: int) -> tuple[dict[str, list[Row]], list[Entry]]:
-        store = self._thread.store
+    def _evidence(self, seen: _Seen, since: int, now: int) -> tuple[dict[str, list[Row]], list[Entry], str | None]:
+        """Rows and entries, and the published reason of the stop that goes on: it may have begun before the rows."""
+        store, subject = self._thread.store, seen.machine.subject
         rows = store.readings.steps_of(seen.tags, since, now, COUNTER_LOOKBACK_READINGS)
-        return rows, store.entries.of(seen.machine.name, since, now)
+        stops = store.records.latest_between(f"{subject}/downtime/", rfc3339(now), rfc3339(now))
+        said = next((stop["reason"] for stop in stops if stop["open"] and not stop["withdrawn"]), None)
+        return rows, store.entries.of(seen.machine.name, since, now), said
 
     async def _publish(self, seen: _Seen, present: Present, now: int) -> None:
         subject, shift = seen.machine.subject, self._calendar.shift_at(now)
-        counts = await seen.running.total("shift", self._begin(now), now)
-        work = await self._work(seen, present, now)
+        settled = min(now, self._thread.committed) - SETTLED_NS
+        counts = await seen.running.total("shift", self._begin(now), settled)
+        work = await self._work(seen, present, settled, now)
         data = record.state_data(seen.machine, present, shift, counts, work)
         issued = await self._thread.call(self._thread.store.take_number)
         payload = self._envelope.freeze("state", subject, data, issued)
@@ -142,14 +150,14 @@ class States:
         turns = self._calendar.turns(now, now + 1)
         return turns[0].start_ns if turns else self._calendar.day_bounds(self._calendar.day_of_window(DAY, now))[0]
 
-    async def _work(self, seen: _Seen, present: Present, now: int) -> dict[str, Any] | None:
+    async def _work(self, seen: _Seen, present: Present, settled: int, now: int) -> dict[str, Any] | None:
         """The job in work, and how far it has come."""
         if present.job is None:
             return None
         job = await self._thread.call(_open_job, self._thread.store, seen.machine, present.job, now)
         if job is None:
             return None
-        so_far: WindowData | None = await seen.running.total("job", job.start_ns, now)
+        so_far: WindowData | None = await seen.running.total("job", job.start_ns, settled)
         return record.job_progress(progress(seen.machine, self._calendar, job, so_far, now))
 
 
