@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from edge_agent.contract import NS_PER_S
-from edge_agent.metrics import Definition, milliseconds, planned_operation_ns, ratio
+from edge_agent.metrics import milliseconds, planned_operation_ns, ratio
 from edge_agent.production import Machine, Present, Tally, WindowData
 from edge_agent.record.events import gap_key, production_key
 from edge_agent.shifts import Calendar
@@ -73,7 +73,7 @@ def production_data(
         "sums": _sums(found),
         "downtime": _downtime(found, times),
         "pace": pace_data(found),
-        "definition": _definition(machine.definition, found.planned_run_time_ns),
+        "definition": _definition(machine, found.planned_run_time_ns),
         "completeness": completeness_data(found, times),
         "flags": list(found.flags),
     }
@@ -254,7 +254,8 @@ def pace_data(found: WindowData) -> dict[str, Any] | None:
     return {"goal_per_h": float(found.pace.goal * 3_600), "expected": expected, "ahead": made.total - expected}
 
 
-def _definition(definition: Definition, planned_run_time_ns: int | None) -> dict[str, Any]:
+def _definition(machine: Machine, planned_run_time_ns: int | None) -> dict[str, Any]:
+    definition = machine.definition
     return {
         "id": DEFINITION_ID,
         "version": DEFINITION_VERSION,
@@ -264,6 +265,7 @@ def _definition(definition: Definition, planned_run_time_ns: int | None) -> dict
         "setup_counts_as": definition.setup_counts_as,
         "idle_counts_as": definition.idle_counts_as,
         "planned_stop_counts_as": definition.planned_stop_counts_as,
+        "planned_stop_reasons": list(machine.reasons.planned),
         "when_offline": definition.when_offline,
         "state_from": definition.state_from,
         "stopped_after_s": seconds(definition.stopped_after_ns),

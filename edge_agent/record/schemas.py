@@ -76,6 +76,7 @@ _DEFINITION = _object(
         "setup_counts_as": _COUNTS_AS,
         "idle_counts_as": _COUNTS_AS,
         "planned_stop_counts_as": _COUNTS_AS,
+        "planned_stop_reasons": {"type": "array", "items": _TEXT, "description": "a stop with one of them is planned"},
         "when_offline": _words("unknown", "down", "delay", "idle", "planned_stop"),
         "state_from": _words("status", "status_and_mode", "rules", "count"),
         "stopped_after_s": _or_null(_SECONDS),
