@@ -29,6 +29,7 @@ devices:
       count: {address: "holding:0", type: uint32}
       status: {address: "holding:2"}
       rejects: {address: "holding:3", type: uint32}
+      alarm: {address: "holding:5"}
 machines:
   press:
     area: hall
@@ -37,7 +38,11 @@ machines:
     counts:
       produced: {tag: plc.count, max_rate: 100 /s, rollover: 65536}
       scrap: {tag: plc.rejects, max_rate: 100 /s, rollover: 65536}
-    reason: {tree: [hydraulics/low pressure, guard open, planned/retooling], planned_stop: [planned]}
+    reason:
+      tag: plc.alarm
+      map: {17: hydraulics/low pressure}
+      tree: [guard open, planned/retooling]
+      planned_stop: [planned]
     planned_run_time_per_item: 1 s
     short_stop: 1 min
     goal: 3600 /h
@@ -62,7 +67,7 @@ class DeskBench(Bench):
         configuration = load(folder / "config")
         super().__init__(folder / "data", configuration, clock)
         self.configuration = configuration
-        self.ids |= self.store.register([("plc.rejects", True)])
+        self.ids |= self.store.register([("plc.rejects", True), ("plc.alarm", True)])
         publisher = record.Publisher("gw1", "acme", "lyon", "edge/v1", __version__, configuration.hash)
         self.desk = Desk(self.summarizer.site, self.store, Envelope(publisher, clock), clock)
 
