@@ -16,6 +16,8 @@ from edge_agent.store import StoreThread
 
 STRIDE_NS = 6 * 3_600 * NS_PER_S
 """How much is computed at once, so that a long job needs little memory."""
+LAG_NS = 120 * NS_PER_S
+"""What is more recent is computed at each call: a reading may come late, and nothing said of its time is wrong yet."""
 
 
 @dataclass
@@ -41,23 +43,30 @@ class Running:
     async def total(self, name: str, start: int, now: int) -> WindowData | None:
         """What was made from `start` until `now`, as one window; None where that is no time.
 
+        Items, pace, product and job are those of the whole time. A stop that a call has cut is not known to be short.
+
         Raises:
             StoreError: the store does not answer.
         """
         total = self._totals.get(name)
         if total is None or total.start != start or total.until > now:
             total = self._totals[name] = _Total(start, None, start)
-        while total.until < now:
-            until = min(now, total.until + STRIDE_NS)
-            rows, entries = await self._thread.call(self._evidence, total.until, until)
-            piece = await asyncio.to_thread(self._piece, total, rows, entries, until)
-            total.data, total.until = piece, until
-        return total.data
+        while total.until < now - LAG_NS:
+            until = min(now - LAG_NS, total.until + STRIDE_NS)
+            total.data, total.until = await self._until(total, until), until
+        return await self._until(total, now) if total.until < now else total.data
+
+    async def _until(self, total: _Total, until: int) -> WindowData:
+        """A total with what was made since."""
+        rows, entries = await self._thread.call(self._evidence, total.until, until)
+        return await asyncio.to_thread(self._piece, total, rows, entries, until)
 
     def _evidence(self, start: int, until: int) -> tuple[dict[str, list[Row]], list[Entry]]:
         store, since = self._thread.store, start - production.lookback_ns(self._machine)
         rows = store.readings.steps_of(self._machine.tags, since, until, COUNTER_LOOKBACK_READINGS)
-        return rows, store.entries.of(self._machine.name, start, until)
+        # Counts reach back to good readings long before, and so does what people told of their counters.
+        begins = [rows[rules.tag][0][0] for rules in self._machine.rules if rows.get(rules.tag)]
+        return rows, store.entries.of(self._machine.name, min([since, *begins]), until)
 
     def _piece(self, total: _Total, rows: dict[str, list[Row]], entries: Sequence[Entry], until: int) -> WindowData:
         window = (total.until, until)
