@@ -97,11 +97,11 @@ def jobs(rules: WorkRules, rows: Rows, entries: Sequence[Entry], until_ns: int) 
 def _by_tag(rows: Sequence[Row], until_ns: int) -> list[Job]:
     found: list[Job] = []
     last: str | None = None
-    for time_ns, value, quality, _ in rows:
+    for place, (time_ns, value, quality, _) in enumerate(rows):
         if time_ns >= until_ns:
             break
-        if is_bad(value, quality):
-            continue
+        if is_bad(value, quality) or (place + 1 < len(rows) and rows[place + 1][0] == time_ns):
+            continue  # of several of one time the last counts
         name = None if value == 0 else text_of(value)
         if name == last:
             continue

@@ -10,7 +10,7 @@ from edge_agent.production.downtime import stops_of
 from edge_agent.production.history import first_ns
 from edge_agent.production.jobs import JobFact, jobs_of
 from edge_agent.shifts import Calendar
-from edge_agent.summarizer.line import LONG_NS, Found, Job
+from edge_agent.summarizer.line import LONG_NS, Evidence, Found, Job, JobFound
 
 Bases = dict[str, tuple[Machine, Calendar]]
 
@@ -36,13 +36,18 @@ def computed(job: Job, present: str, bases: Bases, in_force: Sequence[tuple[str,
         data = production.compute(machine, calendar, job.rows, ordered, job.known_until, job.entries)
         found.windows.update(zip(((window, hash) for window in ordered), data, strict=True))
     machine, _ = bases[present]
-    for hash, since, until in in_force:
-        history = _history(*bases[hash], job)
-        stops = (stop for stop in stops_of(history) if since <= stop.start_ns < until or stop.start_ns < job.look[0])
-        found.stops += [stop for stop in stops if _looked_at(stop.start_ns, stop.end_ns, job)]
-        if hash == present:
-            jobs = (each for each in jobs_of(history) if _looked_at(each.start_ns, each.end_ns, job))
-            found.jobs = [(each, None) for each in jobs]
+    for place, (hash, since, until) in enumerate(in_force):
+        begins = 0 if place == 0 else since  # what began before it all is looked at once
+        stops = stops_of(_history(*bases[hash], job, Evidence(job.rows, job.entries, job.known_until)))
+        found.stops += [
+            stop for stop in stops if begins <= stop.start_ns < until and _looked_at(stop.start_ns, stop.end_ns, job)
+        ]
+        jobs = jobs_of(_history(*bases[hash], job, job.work))
+        found.jobs += [
+            JobFound(each)
+            for each in jobs
+            if begins <= each.start_ns < until and _looked_at(each.start_ns, each.end_ns, job)
+        ]
     if job.regular:
         found.unsettled = production.unsettled_since_ns(machine, job.rows, job.known_until)
     return found
@@ -60,11 +65,9 @@ def is_long(window: Interval) -> bool:
     return window[1] - window[0] > LONG_NS
 
 
-def _history(machine: Machine, calendar: Calendar, job: Job) -> History:
-    start = first_ns(machine, job.rows, job.look[0])
-    return History(
-        machine, calendar, job.rows, (min(start, job.known_until - 1), job.known_until), job.known_until, job.entries
-    )
+def _history(machine: Machine, calendar: Calendar, job: Job, given: Evidence) -> History:
+    start = min(first_ns(machine, given.rows, job.look[0]), given.until - 1)
+    return History(machine, calendar, given.rows, (start, given.until), given.until, given.entries)
 
 
 def _looked_at(start: int, end: int | None, job: Job) -> bool:

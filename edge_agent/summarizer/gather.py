@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import NamedTuple, cast
 
 from edge_agent import production, record, shifts
 from edge_agent.contract import NS_PER_S
+from edge_agent.entries import Entry
 from edge_agent.equipment import Row
 from edge_agent.production import COUNTER_LOOKBACK_READINGS, Interval, Machine
 from edge_agent.record import Because
 from edge_agent.store import Reopened, Store
-from edge_agent.summarizer.line import LONG_NS, NEVER, Again, Job, Line
+from edge_agent.summarizer.line import LONG_NS, NEVER, Again, Evidence, Job, Line
+from edge_agent.summarizer.said import said
 from edge_agent.summarizer.site import Site
-from edge_agent.timestamps import parse, rfc3339
 
 HOUR_NS = 3_600 * NS_PER_S
 SPAN_NS = 6 * HOUR_NS
@@ -66,11 +68,16 @@ class Gatherer:
             return None
         last = max((found[-1][1] for found in due.values() if found), default=known_until)
         known = min(known_until, last + production.lookahead_ns(machine)) if more else known_until
-        again = []
+        again, settled = [], False
         if line.unsettled is not None and not self._goes_on(line, line.unsettled, known_until):
-            again = self._again(line, line.unsettled, known_until, closed, "reclassified")
+            again = self._again(line, (line.unsettled, known_until), known_until, closed, "reclassified")
+            settled = True
         look = (min(first if line.looked_until is None else line.looked_until, known), known)
-        return self._with_evidence(line, Job(due, again, look, None, {}, (), known, True, more), known_until)
+        if settled and line.unsettled is not None:
+            look = (min(look[0], line.unsettled), known)
+        return self._with_evidence(
+            line, Job(due, again, look, None, {}, (), known, True, more, settled=settled), known_until
+        )
 
     def _goes_on(self, line: Line, unsettled: int, known_until: int) -> bool:
         """Whether nothing new is known of what is unsettled: looking at a day for nothing costs too much."""
@@ -98,18 +105,21 @@ class Gatherer:
         first = self._store.readings.first_time(machine.tags)
         if first is None:
             return None
-        reach = machine.definition.short_stop_ns + machine.state.reach_ns + 1
-        start, end = cluster.start - reach, cluster.end + reach
-        for stop in self._store.records.latest_between(
-            f"{machine.subject}/downtime/", rfc3339(start - NS_PER_S), rfc3339(end)
-        ):
-            ended = known_until if stop["end"] is None else parse(stop["end"])
-            if parse(stop["start"]) < end and start < ended:
-                start, end = min(start, parse(stop["start"])), max(end, ended)
+        # A part is unobserved where the state was unknown at any time since the count's reading before.
+        reach = production.lookback_ns(machine)
+        counted = [
+            self._store.readings.next_good(rules.tag, cluster.end) or known_until
+            for rules in machine.rules
+            if machine.hold_ns.get(rules.tag) is None
+        ]
+        start, end = cluster.start - reach, max([cluster.end + reach, *(each + 1 for each in counted)])
+        for stop in said(self._store, f"{machine.subject}/downtime/", (start, end)):
+            ended = known_until if stop.data["end"] is None else stop.end
+            start, end = min(start, stop.start), max(end, ended)
         start, end = max(start, first, self._site.horizon(known_until)), min(end, known_until)
         if start >= end:
             return None
-        again = self._again(line, start, end, self._closed(line, first), cluster.why)
+        again = self._again(line, (start, end), known_until, self._closed(line, first), cluster.why)
         last = max([end, *(each.window[1] for each in again)])
         known = min(known_until, last + production.lookahead_ns(machine))
         job = Job({}, again, (start, end), cluster.why, {}, (), known, False, ids=cluster.ids)
@@ -119,15 +129,15 @@ class Gatherer:
         marks = {size: self._store.records.progress(line.of.machine.name, size) for size in line.of.windows}
         return {size: mark.closed_until if mark else first for size, mark in marks.items()}
 
-    def _again(self, line: Line, start: int, end: int, closed: dict[str, int], why: Because) -> list[Again]:
-        """The closed windows that overlap [start, end) and are not final."""
+    def _again(self, line: Line, look: Interval, now: int, closed: dict[str, int], why: Because) -> list[Again]:
+        """The closed windows that overlap a time and are not final."""
         found, machine = [], line.of.machine
         for size, until in closed.items():
-            for window, hash in self._site.closed_windows(size, start, end, until, line.of.settle_ns):
-                before = self._store.records.latest_event(record.production_key(machine.subject, size, window[0]))
+            for window, hash in self._site.closed_windows(size, *look, until, line.of.settle_ns):
+                subject = self._site.machine(hash, machine).subject
+                before = self._store.records.latest_event(record.production_key(subject, size, window[0]))
                 used = before["configuration"] if before else hash
-                calendar = self._site.basis_under(used).calendar
-                if self._site.revisable_until(calendar, size, window[0]) > end:
+                if self._site.revisable_until(self._site.basis_under(used).calendar, *window) > now:
                     found.append(Again(size, window, why, used, before))
         return found
 
@@ -146,38 +156,52 @@ class Gatherer:
         windows = [window for found in job.due.values() for window in found] + [each.window for each in job.again]
         point = min([job.look[0], *(start for start, end in windows if end - start <= LONG_NS)])
         used = {each.configuration for each in job.again}
-        known, tags = job.known_until, self._tags(line, used)
-        since, rows = self.rows_from(line.of.machine, tags, point, known)
-        while known < known_until and self._cut(line, rows, known - 1, known):
-            known = min(known_until, known + max(HOUR_NS, 4 * (known - point)))
-            rows = self.rows(tags, since, known)
-        entries = self._store.entries.of(line.of.machine.name, since, known)
-        look = (job.look[0], known if job.regular else min(job.look[1], known))
-        return Job(job.due, job.again, look, job.why, rows, tuple(entries), known, job.regular, job.more, job.ids)
+        used.update(hash for hash, *_ in self._site.spans_in_force(job.look[0], job.look[1] + 1))
+        own = line.of.machine
+        machines = [own, *(machine for hash in used if (machine := self._site.machine(hash, own)) != own)]
+        found = self.evidence(machines, point, job.known_until, known_until)
+        look = (job.look[0], found.until if job.regular else min(job.look[1], found.until))
+        work = found
+        if not job.regular:  # a job that goes on from there may have ended long ago
+            tags = dict.fromkeys(tag for machine in machines for tag in machine.worked.tags)
+            since = point - production.lookback_ns(own)
+            rows = self.rows(tags, since, known_until)
+            work = Evidence(rows, self._entries(own, rows, since, known_until), known_until)
+        return replace(job, look=look, rows=found.rows, entries=found.entries, known_until=found.until, work=work)
 
-    def rows_from(
-        self, machine: Machine, tags: tuple[str, ...], point: int, until: int
-    ) -> tuple[int, dict[str, list[Row]]]:
-        """The readings that a window from `point` needs, from the begin of a stop that goes on then; and since when."""
-        since = point - production.lookback_ns(machine)
+    def evidence(self, machines: Sequence[Machine], point: int, until: int, now: int) -> Evidence:
+        """What [point, until) needs: from the begin of a stop that goes on at its start, to the end of one at its end.
+
+        Args:
+            machines: one machine, as the configurations have it that are to be computed with.
+            point: the start.
+            until: the end.
+            now: there is nothing from then on.
+        """
+        tags = tuple(dict.fromkeys(tag for machine in machines for tag in machine.tags))
+        since = point - max(production.lookback_ns(machine) for machine in machines)
         first = self._store.readings.first_time(tags) or since
         rows = self.rows(tags, since, until)
-        while since > first and point - since < self._site.keep_ns and production.cut_stop(machine, rows, since, point):
+        while since > first and point - since < self._site.keep_ns and _cut(machines, rows, since, point):
             since = point - 4 * (point - since)
             rows = self.rows(tags, since, until)
-        return since, rows
+        while until < now and _cut(machines, rows, until - 1, until):
+            until = min(now, until + max(HOUR_NS, until - point))
+            rows = self.rows(tags, since, until)
+        return Evidence(rows, self._entries(machines[0], rows, since, until), until)
+
+    def _entries(self, machine: Machine, rows: dict[str, list[Row]], since: int, until: int) -> tuple[Entry, ...]:
+        """The entries of the time of these rows: counts reach back to good readings long before."""
+        begins = [rows[rules.tag][0][0] for rules in machine.rules if rows.get(rules.tag)]
+        return tuple(self._store.entries.of(machine.name, min([since, *begins]), until))
 
     def rows(self, tags: Iterable[str], since: int, until: int) -> dict[str, list[Row]]:
         """The readings of tags, with what holds at the start and what counts need before it."""
         return self._store.readings.steps_of(tags, since, until, COUNTER_LOOKBACK_READINGS)
 
-    def _tags(self, line: Line, used: Iterable[str]) -> tuple[str, ...]:
-        tags = [tag for hash in used for tag in self._site.machine(hash, line.of.machine).tags]
-        return tuple(dict.fromkeys([*line.of.machine.tags, *tags]))
 
-    @staticmethod
-    def _cut(line: Line, rows: dict[str, list[Row]], since: int, point: int) -> bool:
-        return production.cut_stop(line.of.machine, rows, since, point)
+def _cut(machines: Iterable[Machine], rows: dict[str, list[Row]], since: int, point: int) -> bool:
+    return any(production.cut_stop(machine, rows, since, point) for machine in machines)
 
 
 def _clusters(waiting: Sequence[Reopened]) -> Iterable[Cluster]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
+from edge_agent.production import COUNTER_LOOKBACK_READINGS
 from edge_agent.store import Draft, Store
+from edge_agent.store.readings import Arrived
 from edge_agent.summarizer.issue import Issuer
 from edge_agent.summarizer.line import Line
 from edge_agent.summarizer.site import Site
@@ -29,8 +31,9 @@ def find_late(lines: Sequence[Line], site: Site, store: Store, issuer: Issuer, n
     drafts = []
     said_until = max((line.said_until for line in lines), default=0)
     horizon = site.horizon(now)
+    tags = {line.of.machine.name: site.tags_since(horizon, line.of.machine) for line in lines}
     for late in store.readings.arrived(seen, said_until):
-        concerned = [line for line in lines if late.tag in line.of.machine.tags and late.first < line.said_until]
+        concerned = [line for line in lines if late.tag in tags[line.of.machine.name] and late.first < line.said_until]
         first = late.first
         if first < horizon and concerned:
             refused = store.readings.refuse(late.tag, seen, horizon)
@@ -40,8 +43,22 @@ def find_late(lines: Sequence[Line], site: Site, store: Store, issuer: Issuer, n
                 continue
             first = horizon
         for line in concerned:
-            end = store.readings.next_good(late.tag, late.last) or line.said_until
+            end = _end(line, store, late)
             why = "late_loss" if late.all_bad else "late_reading"
             store.entries.reopen(line.of.machine.name, first, max(end, late.last) + 1, why, now)
             line.reopen_at = 0
     return drafts
+
+
+def _end(line: Line, store: Store, late: Arrived) -> int:
+    """Until when a late reading may change what is said: its tag's next good one; of a counter, which holds an unlikely
+    step until more readings confirm it, a few more.
+    """
+    counts = any(rules.tag == late.tag for rules in line.of.machine.rules)
+    end = late.last
+    for _ in range(COUNTER_LOOKBACK_READINGS if counts else 1):
+        following = store.readings.next_good(late.tag, end)
+        if following is None:
+            return line.said_until
+        end = following
+    return end

@@ -45,6 +45,17 @@ class Line:
         return min(self.next_close, self.look_at, self.reopen_at)
 
 
+class Evidence(NamedTuple):
+    """Readings and entries, and until when they are all there."""
+
+    rows: Mapping[str, list[Row]]
+    entries: Sequence[Entry]
+    until: int
+
+
+NOTHING = Evidence({}, (), 0)
+
+
 class Again(NamedTuple):
     """A closed window that is looked at again: why, with which configuration, and what was said of it (the event)."""
 
@@ -72,6 +83,20 @@ class Job:
     regular: bool
     more: bool = False
     ids: tuple[int, ...] = ()
+    settled: bool = False
+    """Whether what might still have changed is certain now."""
+    work: Evidence = NOTHING
+    """That of jobs, which reaches until now."""
+
+
+class JobFound(NamedTuple):
+    """A job, its whole time as one window where it is over, and what was said of it last."""
+
+    fact: JobFact
+    window: WindowData | None = None
+    before: dict[str, Any] | None = None
+    configuration: str | None = None
+    """The hash of that with which it is computed; None: the present one."""
 
 
 @dataclass
@@ -81,5 +106,7 @@ class Found:
     windows: dict[tuple[Interval, str], WindowData] = field(default_factory=dict)
     """By window and configuration."""
     stops: list[StopFact] = field(default_factory=list)
-    jobs: list[tuple[JobFact, WindowData | None]] = field(default_factory=list)
+    jobs: list[JobFound] = field(default_factory=list)
+    ceased: list[dict[str, Any]] = field(default_factory=list)
+    """The jobs that were published and are none any more."""
     unsettled: int | None = None

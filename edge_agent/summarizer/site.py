@@ -12,6 +12,7 @@ from edge_agent.machines import Summarized, calendar_of, summarized
 from edge_agent.production import Interval, Machine
 from edge_agent.shifts import Calendar
 from edge_agent.store import Store
+from edge_agent.summarizer.line import NEVER
 
 log = logging.getLogger(__name__)
 
@@ -72,15 +73,23 @@ class Site:
         """A machine as a configuration has it; the present one where it did not have it."""
         return self.basis_under(hash).machines.get(present.name, present)
 
+    def tags_since(self, time: int, present: Machine) -> frozenset[str]:
+        """The tags that a machine draws on, or drew on under a configuration in force since a time."""
+        hashes = [hash for hash, *_ in self.spans_in_force(time, NEVER)]
+        return frozenset(tag for hash in hashes for tag in self.machine(hash, present).tags) | frozenset(present.tags)
+
     # ------------------------------------------------------------------------------------------- the horizon
 
     def horizon(self, now: int) -> int:
         """What lies before this is final: the end of the last production day that began `keep_readings` ago."""
         return self.calendar.day_bounds(self.calendar.day_of_window(shifts.DAY, now - self.keep_ns))[1]
 
-    def revisable_until(self, calendar: Calendar, size: str, start: int) -> int:
-        """Until when a window's record may change: its production day's start and `keep_readings` more."""
-        return calendar.day_bounds(calendar.day_of_window(size, start))[0] + self.keep_ns
+    def revisable_until(self, calendar: Calendar, start: int, end: int) -> int:
+        """Until when the record of [start, end) may change: its last production day's start and `keep_readings` more.
+
+        So a night shift over the start of a day is final with what it has of the next.
+        """
+        return calendar.day_bounds(calendar.day_of_window(shifts.DAY, max(start, end - 1)))[0] + self.keep_ns
 
     # ------------------------------------------------------------------------------------------- in force
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -23,7 +23,7 @@ from edge_agent.summarizer.compute import Bases, computed, wanted_long
 from edge_agent.summarizer.gather import Gatherer
 from edge_agent.summarizer.issue import Issuer, facts_of
 from edge_agent.summarizer.late import find_late
-from edge_agent.summarizer.line import LONG_NS, Found, Job, Line
+from edge_agent.summarizer.line import LONG_NS, Found, Job, JobFound, Line
 from edge_agent.summarizer.site import Site, machines_of
 
 log = logging.getLogger(__name__)
@@ -159,12 +159,8 @@ class Summarizer:
         found = await asyncio.to_thread(computed, job, present, bases, in_force)
         for window, hash in wanted_long(job, present):
             found.windows[window, hash] = await self._pieced(*bases[hash], window)
-        facts = [fact for fact, _ in found.jobs]
-        wanted = await self._thread.call(self._issuer.jobs_wanted, line, job, facts)
-        found.jobs = [
-            (fact, None if fact.end_ns is None else await self._pieced(*bases[present], (fact.start_ns, fact.end_ns)))
-            for fact, _ in wanted
-        ]
+        await self._thread.call(self._issuer.jobs_wanted, line, job, found)
+        found.jobs = [each._replace(window=await self._window_of(line, each)) for each in found.jobs]
         issued = await self._thread.call(self._issue, line, job, found)
         self._warn_of_unmapped(line, found.windows.values())
         line.said_until = max(line.said_until, job.look[1])
@@ -182,6 +178,14 @@ class Summarizer:
             line.reopen_at = 0  # what was found may have windows looked at again
         return issued
 
+    async def _window_of(self, line: Line, job: JobFound) -> WindowData | None:
+        """The whole time of a job that is over."""
+        if job.fact.end_ns is None:
+            return None
+        basis = await self._thread.call(self.site.basis_under, job.configuration or self.site.configuration.hash)
+        machine = basis.machines.get(line.of.machine.name, line.of.machine)
+        return await self._pieced(machine, basis.calendar, (job.fact.start_ns, job.fact.end_ns))
+
     async def _pieced(self, machine: Machine, calendar: Calendar, window: Interval) -> WindowData:
         """A long window, computed piece by piece, each with its own evidence."""
         pieces, start = [], window[0]
@@ -197,11 +201,13 @@ class Summarizer:
 
     # ------------------------------------------------------------------------------- in the store's thread
 
-    def _evidence(self, machine: Machine, start: int, until: int) -> tuple[dict[str, list[Row]], list[Entry], int]:
+    def _evidence(
+        self, machine: Machine, start: int, until: int
+    ) -> tuple[Mapping[str, list[Row]], Sequence[Entry], int]:
         """The rows and entries that a window from `start` needs, until `until` or now; and until when."""
-        until = min(until, self._thread.committed)
-        _, rows = self._gather.rows_from(machine, machine.tags, start, until)
-        return rows, self._thread.store.entries.of(machine.name, start, until), until
+        now = self._thread.committed
+        found = self._gather.evidence([machine], start, min(until, now), now)
+        return found.rows, found.entries, found.until
 
     def _scan(self) -> int:
         """Find late readings; go on, the first time, where the last run stopped. How many records."""
