@@ -35,7 +35,8 @@ def records(*arguments: str, text: str | None = None) -> Records:
 
 
 def case_records(case: Path, *options: str) -> Records:
-    return records(str(case / "config"), str(case / "readings.csv"), *options)
+    told = ("--entries", str(case / "entries.jsonl")) if (case / "entries.jsonl").exists() else ()
+    return records(str(case / "config"), str(case / "readings.csv"), *told, *options)
 
 
 def agrees(expected: Any, found: Any) -> bool:

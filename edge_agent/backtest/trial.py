@@ -6,6 +6,7 @@ import json
 import logging
 from collections import deque
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from edge_agent.backtest.told import Told
 from edge_agent.clock import Trust
 from edge_agent.config import Configuration
 from edge_agent.contract import NS_PER_S, ConfigError, EdgeAgentError, Quality, Tag
-from edge_agent.desk import Desk, EntryRefused
+from edge_agent.desk import Desk, EntryRefused, Request
 from edge_agent.envelope import Envelope
 from edge_agent.machines import calendar_of, tags_of
 from edge_agent.store import Row, Store, StoreError, StoreThread
@@ -108,6 +109,9 @@ class Trial:
         self._hold = hold
         self._revisions = revisions
         self._told = deque(told)
+        self._numbered = any(each.number is not None for each in self._told)
+        self._numbers: dict[int, int] = {}
+        """The numbers that entries have here, by those that they have in their file."""
         self._clock = DataClock()
         self._refresh_ns = configuration.buffer.refresh
         self._settle_ns = min(machine.settle for machine in configuration.machines.values())
@@ -206,27 +210,40 @@ class Trial:
             await self._take(self._told.popleft())
         if not self._revisions:
             self._clock.time = max(self._clock.time, now)
+        await self._close_until(now)
+        self._clock.time = max(self._clock.time, now)
+        due = min([self._summarizer.next_due, *(told.made for told in list(self._told)[:1])])
+        return due if self._revisions else (now // STRIDE_NS + 1) * STRIDE_NS
+
+    async def _close_until(self, now: int) -> None:
+        """Close what is due until then."""
         while (due := self._summarizer.next_due) <= now:
             self._clock.time = max(self._clock.time, due)
             await self._summarizer.close_due()
             if self._thread.failing is not None:
                 raise StoreError(f"the trial's store in {self._folder} takes no more: {self._thread.failing}")
-        self._clock.time = max(self._clock.time, now)
-        due = min([due, *(told.made for told in list(self._told)[:1])])
-        return due if self._revisions else (now // STRIDE_NS + 1) * STRIDE_NS
 
     async def _take(self, told: Told) -> None:
         """Have an entry told at its time, with all that is due before it."""
-        while (due := self._summarizer.next_due) <= told.made:
-            self._clock.time = max(self._clock.time, due)
-            await self._summarizer.close_due()
+        await self._close_until(told.made)
         self._clock.time = max(self._clock.time, told.made)
         await self._flush()
         try:
-            entry = await self._thread.call(self._desk.take, told.request)
+            entry = await self._thread.call(self._desk.take, self._renumbered(told), told.made)
         except EntryRefused as error:
             raise EntryRefused(f"{told.place}: {error}") from error
+        if told.number is not None:
+            self._numbers[told.number] = entry.number
         self._summarizer.reopened(entry.machine)
+
+    def _renumbered(self, told: Told) -> Request:
+        """The request; of a withdrawal with the number that the other entry has here."""
+        number = told.request.body.get("entry")
+        if told.request.kind != "withdraw" or not self._numbered or not isinstance(number, int):
+            return told.request
+        if number not in self._numbers:
+            raise EntryRefused(f"it withdraws entry {number}, which is not told before it in this file")
+        return replace(told.request, body={"entry": self._numbers[number]})
 
     def _prune(self) -> None:
         """Forget readings that the daemon would have forgotten, so that the disk's use is bounded."""
@@ -253,7 +270,8 @@ class Trial:
         self._thread.append([(number, end, None, _BAD, AFTER, None, 1) for number in numbers.values()])
         await self._thread.flush()
         settle_ns = max(machine.settle for machine in self._configuration.machines.values())
-        await self._pass(self._whole_until(end) + settle_ns + MARGIN_NS)
+        whole = max([self._whole_until(end), *(told.made for told in self._told)])
+        await self._pass(whole + settle_ns + MARGIN_NS)
 
     def _whole_until(self, end: int) -> int:
         """When the windows that contain the end have ended."""
