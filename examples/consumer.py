@@ -1,9 +1,11 @@
-"""A central system in a page: keeps the truth of every window, and posts the differences to a CSV, as to an ERP.
+"""A central system in a page: keeps the truth of every fact, and posts the differences to a CSV, as to an ERP.
 
     python examples/consumer.py --broker localhost --window 1h --database truth.db --csv postings.csv
 
 The highest (epoch, revision) of a key is its truth, so records may come twice, late, in any order, and again after a
-restart. Choose one size of window: each alone holds every part. Needs paho-mqtt 2.
+restart. The table `truth` has every fact with its data as JSON: production, downtime, jobs, entries, gaps. The CSV has
+what to post of production, by time, and of jobs, by order: the same items from two sides, so post each to its own
+account. Choose one size of window: each alone holds every item. Needs paho-mqtt 2.
 """
 
 from __future__ import annotations
@@ -20,12 +22,15 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-QUANTITIES = ("produced", "good", "scrap")
+QUANTITIES = ("produced", "good", "scrap", "rework")
 STATES = (
     "producing", "short_stop", "delay", "down", "setup", "idle", "planned_stop", "not_scheduled", "unknown",
 )  # fmt: skip
-FIGURES = (*QUANTITIES, *(f"{state}_ms" for state in STATES))
-COLUMNS = ("record", "machine", "window", "start", *QUANTITIES, *(f"{state}_s" for state in STATES), "reason")
+POSTED = ("production", "job")
+COLUMNS = ("record", "type", "machine", "window", "start", "job", *QUANTITIES, *(f"{each}_s" for each in STATES), "why")
+TOPICS = (
+    "+/+/+/+/+/production/{window}", "+/+/+/+/+/downtime", "+/+/+/+/+/job", "+/+/+/+/+/entry", "+/+/_agents/+/gap",
+)  # fmt: skip
 
 
 class Ledger:
@@ -33,36 +38,36 @@ class Ledger:
 
     def __init__(self, database: Path, postings: Path) -> None:
         self._db, self._postings = sqlite3.connect(database), postings
-        figures = ", ".join(f"{name} INTEGER NOT NULL" for name in FIGURES)
         self._db.execute(
-            f"CREATE TABLE IF NOT EXISTS truth (key TEXT PRIMARY KEY, epoch INTEGER, revision INTEGER, {figures})"
+            "CREATE TABLE IF NOT EXISTS truth (key TEXT PRIMARY KEY, type TEXT NOT NULL, epoch INTEGER NOT NULL, "
+            "revision INTEGER NOT NULL, withdrawn INTEGER NOT NULL, data TEXT NOT NULL)"
         )
         self._db.execute("CREATE TABLE IF NOT EXISTS posting (number INTEGER PRIMARY KEY, line TEXT NOT NULL)")
         self._written = self._mended()
         self.write()
 
     def take(self, event: dict[str, Any]) -> None:
-        """Take a production record: nothing happens unless it is newer than what is known of its key."""
-        data = event["data"]
-        names = ", ".join(FIGURES)
+        """Take a record: nothing happens unless it is newer than what is known of its key."""
+        kind, data = event["type"].split(".")[1], event["data"]
+        version, withdrawn = (event["epoch"], data["revision"]), data.get("withdrawn", False)
         with self._db:  # one transaction
-            known = self._db.execute(
-                f"SELECT epoch, revision, {names} FROM truth WHERE key = ?", (data["key"],)
-            ).fetchone()
-            version = (event["epoch"], data["revision"])
+            known = self._db.execute("SELECT epoch, revision, data FROM truth WHERE key = ?", (data["key"],)).fetchone()
             if known is not None and version <= known[:2]:
                 return
-            now = figures_of(data)
-            before = known[2:] if known is not None else (0,) * len(FIGURES)
-            self._db.execute(
-                f"REPLACE INTO truth VALUES ({', '.join('?' * (len(FIGURES) + 3))})", (data["key"], *version, *now)
-            )
-            change = [new - old for new, old in zip(now, before, strict=True)]
-            if any(change):
-                items, states = change[: len(QUANTITIES)], [part / 1000 for part in change[len(QUANTITIES) :]]
-                reason = "withdrawn" if data["withdrawn"] else data["revised_because"] or "first"
-                line = [event["id"], data["machine"], data["window"], data["start"], *items, *states, reason]
-                self._db.execute("INSERT INTO posting (line) VALUES (?)", (json.dumps(line),))
+            row = (data["key"], kind, *version, withdrawn, json.dumps(data))
+            self._db.execute("REPLACE INTO truth VALUES (?, ?, ?, ?, ?, ?)", row)
+            if kind in POSTED:
+                self._post(event["id"], kind, data, json.loads(known[2]) if known is not None else {})
+
+    def _post(self, record: str, kind: str, data: dict[str, Any], before: dict[str, Any]) -> None:
+        """Note down by how much the figures of a fact differ from what was posted of it."""
+        change = [new - old for new, old in zip(figures_of(data), figures_of(before), strict=True)]
+        if any(change):
+            items, states = change[: len(QUANTITIES)], [part / 1000 for part in change[len(QUANTITIES) :]]
+            why = "withdrawn" if data["withdrawn"] else data["revised_because"] or "first"
+            fact = (data["machine"], data.get("window"), data["start"], data["job"])
+            line = [record, kind, *fact, *items, *states, why]
+            self._db.execute("INSERT INTO posting (line) VALUES (?)", (json.dumps(line),))
 
     def write(self) -> None:
         """Append what was posted since to the CSV. Here an ERP would be called, with `record` against repeats."""
@@ -87,9 +92,12 @@ class Ledger:
 
 
 def figures_of(data: dict[str, Any]) -> list[int]:
-    """Items, and milliseconds in each state: whole numbers, so that differences add up. What is withdrawn is 0."""
-    if data["withdrawn"]:
-        return [0] * len(FIGURES)
+    """Items, and milliseconds in each state: whole numbers, so that differences add up.
+
+    All 0 for what is withdrawn, for a job that is still in work, and for a fact of which nothing is known yet.
+    """
+    if not data or data["withdrawn"] or data["quantity"] is None:
+        return [0] * (len(QUANTITIES) + len(STATES))
     items = [int(data["quantity"][name] or 0) for name in QUANTITIES]  # beyond 2^53 they come as strings
     return items + [round(data["time_s"][state] * 1000) for state in STATES]
 
@@ -99,6 +107,7 @@ def listen(ledger: Ledger, host: str, port: int, prefix: str, window: str) -> mq
     client = mqtt.Client(
         CallbackAPIVersion.VERSION2, f"consumer-{window}", protocol=MQTTProtocolVersion.MQTTv5, manual_ack=True
     )
+    topics = [(f"{prefix}/{topic.format(window=window)}", 1) for topic in TOPICS]
 
     def on_message(client: mqtt.Client, _userdata: Any, message: mqtt.MQTTMessage) -> None:
         ledger.take(json.loads(message.payload))
@@ -107,14 +116,14 @@ def listen(ledger: Ledger, host: str, port: int, prefix: str, window: str) -> mq
 
     session = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
     session.SessionExpiryInterval = 7 * 86_400  # the broker keeps for us what comes while we are away
-    client.on_connect = lambda client, *_: client.subscribe(f"{prefix}/+/+/+/+/+/production/{window}", qos=1)
+    client.on_connect = lambda client, *_: client.subscribe(topics)
     client.on_message = on_message
     client.connect(host, port, clean_start=False, properties=session)
     return client
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Post production records to a CSV.")
+    parser = argparse.ArgumentParser(description="Post records of production and jobs to a CSV.")
     parser.add_argument("--broker", default="localhost")
     parser.add_argument("--port", type=int, default=1883)
     parser.add_argument("--prefix", default="edge/v1")

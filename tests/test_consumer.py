@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import csv
 import json
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,33 +19,83 @@ import paho.mqtt.client as mqtt
 import pytest
 from brokers import Mosquitto, needs_mosquitto
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from worked_example import example
 
-from edge_agent.backtest import Trial
-from edge_agent.config import load
-from edge_agent.store import Store
-from edge_agent.store.records import StoredRecord
-from examples.consumer import Ledger
+from examples.consumer import POSTED, QUANTITIES, STATES, Ledger
 
 ROOT = Path(__file__).parent.parent
-LAST = "acme/lyon/hall/a/press/production/1min/2030-01-01T00:00:00Z"
+WINDOW = "5min"
+END = "acme/lyon/press-hall/line-a/end/production/5min/2030-01-01T00:00:00Z"
+FIGURES = (*QUANTITIES, *(f"{state}_s" for state in STATES))
+Event = dict[str, Any]
 
 
-@pytest.fixture
-def stored(tmp_path: Path) -> list[StoredRecord]:
-    """What the daemon would publish in one case, with revisions and an end mark that nothing follows."""
-    case = ROOT / "tests" / "cases" / "reading_comes_late"
-    with (case / "readings.csv").open() as lines:
-        trial = Trial(load(case / "config"), tmp_path / "store", revisions=True)
-        asyncio.run(trial.run(lines, "readings.csv"))
-    with Store(tmp_path / "store", create=False) as store:
-        return [one for one in store.records.page() if one.type == "production"]
+def sent(window: str = WINDOW) -> list[tuple[str, bytes]]:
+    """What the worked example publishes for a subscriber to one size of window: topics and payloads, in order."""
+    return [
+        (one.topic, one.payload)
+        for one in example()[0]
+        if one.type != "production" or one.topic.endswith(f"/production/{window}")
+    ]
+
+
+def events(window: str = WINDOW) -> list[Event]:
+    return [json.loads(payload) for _, payload in sent(window)]
+
+
+def truth(given: list[Event]) -> dict[str, Event]:
+    """The event of the highest (epoch, revision) of each key."""
+    latest: dict[str, Event] = {}
+    for event in given:
+        key = event["data"]["key"]
+        known = latest.get(key)
+        if known is None or _version(event) > _version(known):
+            latest[key] = event
+    return latest
+
+
+def _version(event: Event) -> tuple[int, int]:
+    return event["epoch"], event["data"]["revision"]
+
+
+def kept(folder: Path) -> dict[str, tuple[int, int, Event]]:
+    """The facts in the consumer's table: epoch, revision and data by key."""
+    with sqlite3.connect(folder / "truth.db") as db:
+        rows = db.execute("SELECT key, epoch, revision, data FROM truth").fetchall()
+    return {key: (epoch, revision, json.loads(data)) for key, epoch, revision, data in rows}
+
+
+def assert_posted(folder: Path, given: list[Event]) -> None:
+    """The CSV adds up to the truth of each window and of each job, and the table is the truth of everything."""
+    latest = truth(given)
+    assert kept(folder) == {key: (*_version(event), event["data"]) for key, event in latest.items()}
+    sums: dict[tuple[str, str], dict[str, float]] = defaultdict(lambda: dict.fromkeys(FIGURES, 0))
+    rows = [row for row in postings(folder) if row["machine"] == "press-01"]
+    assert len({row["record"] for row in rows}) == len(rows), "a record is posted once"
+    for row in rows:
+        own = sums[row["type"], row["start"]]
+        own.update({name: own[name] + float(row[name]) for name in FIGURES})
+    facts = [(event["type"].split(".")[1], event["data"]) for event in latest.values()]
+    facts = [(kind, data) for kind, data in facts if kind in POSTED and data["machine"] == "press-01"]
+    for kind, data in facts:
+        posted = sums.pop((kind, data["start"]), dict.fromkeys(FIGURES, 0))
+        assert posted == pytest.approx(_figures(data), abs=1e-6), data["key"]
+    assert not sums, "something is posted that is no fact"
+    assert {kind for kind, _ in facts} == set(POSTED)
+
+
+def _figures(data: dict[str, Any]) -> dict[str, float]:
+    if data["withdrawn"] or data["quantity"] is None:
+        return dict.fromkeys(FIGURES, 0)
+    items = {name: data["quantity"][name] or 0 for name in QUANTITIES}
+    return items | {f"{state}_s": seconds for state, seconds in data["time_s"].items()}
 
 
 def consumer(folder: Path, port: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [
             sys.executable, str(ROOT / "examples" / "consumer.py"), "--broker", "127.0.0.1", "--port", str(port),
-            "--window", "1min", "--database", str(folder / "truth.db"), "--csv", str(folder / "postings.csv"),
+            "--window", WINDOW, "--database", str(folder / "truth.db"), "--csv", str(folder / "postings.csv"),
         ]
     )  # fmt: skip
 
@@ -64,7 +115,7 @@ def wait_for(folder: Path, machine: str) -> None:
 
 def end_mark(topic: str, like: bytes, machine: str) -> tuple[str, bytes]:
     event = json.loads(like)
-    event["data"] |= {"key": f"{LAST}/{machine}", "machine": machine, "start": "2030-01-01T00:00:00Z"}
+    event["data"] |= {"key": f"{END}/{machine}", "machine": machine, "start": "2030-01-01T00:00:00Z"}
     return topic, json.dumps(event).encode()
 
 
@@ -91,27 +142,20 @@ def broker(tmp_path: Path) -> Iterator[Mosquitto]:
         yield running
 
 
-def truth(stored: list[StoredRecord]) -> dict[str, dict[str, Any]]:
-    latest: dict[str, dict[str, Any]] = {}
-    for one in sorted(stored, key=lambda one: (one.epoch, one.revision or 0)):
-        data = json.loads(one.payload)["data"]
-        latest[data["start"]] = data
-    return latest
-
-
 @needs_mosquitto
 @pytest.mark.parametrize("seed", [1, 2])
 def test_sum_of_postings_is_the_truth_over_repeats_any_order_and_a_kill(
-    tmp_path: Path, broker: Mosquitto, stored: list[StoredRecord], seed: int
+    tmp_path: Path, broker: Mosquitto, seed: int
 ) -> None:
-    messages = [(one.topic, one.payload) for one in stored] * 2
+    messages = sent() * 2
+    windows = next(message for message in messages if message[0].endswith(WINDOW))
     random.Random(seed).shuffle(messages)
     half = len(messages) // 2
     first = consumer(tmp_path, broker.port)
     publisher = Publisher(broker.port)
     second = None
+    marks = [end_mark(*windows, machine) for machine in ("half", "end")]
     try:
-        marks = [end_mark(*messages[0], machine) for machine in ("half", "end")]
         deadline = time.monotonic() + 20
         while not postings(tmp_path):  # until the consumer has subscribed
             publisher.send(marks[:1])
@@ -130,42 +174,89 @@ def test_sum_of_postings_is_the_truth_over_repeats_any_order_and_a_kill(
             if process is not None and process.poll() is None:
                 process.kill()
                 process.wait(10)
-    assert any(one.revision for one in stored)
-    rows = [row for row in postings(tmp_path) if row["machine"] == "press"]
-    assert len({row["record"] for row in rows}) == len(rows), "a record is posted once"
-    for start, data in truth(stored).items():
-        own = [row for row in rows if row["start"] == start]
-        for name in ("produced", "good", "scrap"):
-            assert sum(int(row[name]) for row in own) == (data["quantity"][name] or 0)
-        for state, seconds in data["time_s"].items():
-            assert sum(float(row[f"{state}_s"]) for row in own) == pytest.approx(seconds, abs=1e-6)
-    assert {row["start"] for row in rows} == set(truth(stored))
+    assert_posted(tmp_path, [*events(), *(json.loads(payload) for _, payload in marks)])
 
 
-def test_csv_that_a_kill_cut_off_is_mended_and_nothing_is_posted_twice(
-    tmp_path: Path, stored: list[StoredRecord]
-) -> None:
-    ledger = Ledger(tmp_path / "truth.db", tmp_path / "postings.csv")
-    for one in stored:
-        ledger.take(json.loads(one.payload))
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("window", ["1h", "shift", "job"])
+def test_postings_and_table_are_the_truth_in_any_order_over_restarts(tmp_path: Path, window: str, seed: int) -> None:
+    given = [*events(window), *_taken_back(window)]
+    chance = random.Random(seed)
+    arriving = given * 2
+    chance.shuffle(arriving)
+    ledger = _ledger(tmp_path)
+    for event in arriving:
+        ledger.take(event)
+        if chance.random() < 0.1:
+            ledger.write()
+        if chance.random() < 0.1:  # also with postings that are not written yet
+            ledger.close()
+            ledger = _ledger(tmp_path)
+    ledger.write()
+    ledger.close()
+    assert_posted(tmp_path, given)
+
+
+def _taken_back(window: str) -> list[Event]:
+    """Its last window and its last job cease after all, in a new epoch, in which revisions begin anew."""
+    last = {event["type"]: event for event in events(window) if event["type"].split(".")[1] in POSTED}
+    return [
+        event | {"id": f"gw1:2:{number}", "epoch": 2, "data": event["data"] | {"withdrawn": True, "revision": 0}}
+        for number, event in enumerate(last.values(), start=1)
+    ]
+
+
+def _ledger(folder: Path) -> Ledger:
+    return Ledger(folder / "truth.db", folder / "postings.csv")
+
+
+def test_csv_that_a_kill_cut_off_is_mended_and_nothing_is_posted_twice(tmp_path: Path) -> None:
+    ledger = _ledger(tmp_path)
+    for event in events():
+        ledger.take(event)
     ledger.write()
     ledger.close()
     whole = (tmp_path / "postings.csv").read_text()
     for cut in (0, 10, len(whole) // 2, len(whole) - 1, len(whole)):
         (tmp_path / "postings.csv").write_text(whole[:cut])
-        Ledger(tmp_path / "truth.db", tmp_path / "postings.csv").close()
+        _ledger(tmp_path).close()
         assert (tmp_path / "postings.csv").read_text() == whole
 
 
-def test_withdrawn_fact_is_posted_back_to_nothing(tmp_path: Path, stored: list[StoredRecord]) -> None:
-    event = json.loads(stored[0].payload)
-    ledger = Ledger(tmp_path / "truth.db", tmp_path / "postings.csv")
+def test_withdrawn_fact_is_posted_back_to_nothing(tmp_path: Path) -> None:
+    event = next(event for event in events("1h") if event["type"] == "edge.production.v1")
+    ledger = _ledger(tmp_path)
     ledger.take(event)
     ledger.take(event | {"id": "gw1:1:99", "data": event["data"] | {"revision": 5, "withdrawn": True}})
     ledger.take(event | {"id": "gw1:1:98", "data": event["data"] | {"revision": 4}})
     ledger.write()
     ledger.close()
     rows = postings(tmp_path)
-    assert [row["reason"] for row in rows] == ["first", "withdrawn"]
+    assert [row["why"] for row in rows] == ["first", "withdrawn"]
     assert sum(int(row["produced"]) for row in rows) == 0 < int(rows[0]["produced"])
     assert sum(float(row["producing_s"]) for row in rows) == 0
+
+
+def test_job_is_posted_when_it_ends_and_its_correction_by_the_difference(tmp_path: Path) -> None:
+    ledger = _ledger(tmp_path)
+    for event in events():
+        if event["data"].get("job") == "WO-1001" and event["type"] == "edge.job.v1":
+            ledger.take(event)
+            ledger.write()
+    ledger.close()
+    rows = postings(tmp_path)
+    assert [(row["job"], row["why"]) for row in rows] == [("WO-1001", "ended"), ("WO-1001", "entry")]
+    changes = [tuple(int(row[name]) for name in QUANTITIES) for row in rows]
+    assert changes == [(3944, 3909, 35, 0), (0, -12, 12, 0)]
+
+
+def test_stops_that_are_none_any_more_are_out_of_the_sum_of_downtime(tmp_path: Path) -> None:
+    ledger = _ledger(tmp_path)
+    for event in events():
+        ledger.take(event)
+    ledger.close()
+    page = (ROOT / "docs" / "posting.md").read_text()
+    query = next(part.partition("```")[0] for part in page.split("```sql\n")[1:] if "'downtime'" in part)
+    with sqlite3.connect(tmp_path / "truth.db") as db:
+        found = db.execute(query).fetchall()
+    assert found == [("hydraulics/leak", 1, 1_080.0), ("material/missing", 1, 270.0)]

@@ -1,66 +1,145 @@
-"""The documentation tells the whole truth: no verb, option, record field, topic or file is missing from it."""
+"""The documentation tells the whole truth: no verb, option, record field, word, topic or file is missing from it."""
 
 from __future__ import annotations
 
-import inspect
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
+import typer
+from worked_example import EXAMPLE, example, shown
 
 from edge_agent import __version__, record
 from edge_agent.cli import app
 from edge_agent.config.models import FIXED_WINDOWS_S
+from edge_agent.entries import KINDS
 from edge_agent.equipment import CAUSES, STATES
 
 ROOT = Path(__file__).parent.parent
+DOCS = {path.name: path.read_text() for path in sorted((ROOT / "docs").glob("*.md"))}
 README = (ROOT / "README.md").read_text()
-RECORDS = (ROOT / "docs" / "records.md").read_text()
-COMMANDS = (ROOT / "docs" / "commands.md").read_text()
+RECORDS, COMMANDS = DOCS["records.md"], DOCS["commands.md"]
+PAGE = {"downtime": "downtime.md", "job": "jobs.md", "entry": "entries.md"}
+"""Where the fields of a type of record are, if not in records.md."""
+EXAMPLES = [(page, name, text) for page, whole in DOCS.items() for name, text in EXAMPLE.findall(whole)]
 
 
-def fields(schema: dict[str, Any]) -> Iterator[str]:
-    """Every property that a schema names, however deep."""
-    for name, inner in schema.get("properties", {}).items():
-        yield name
-        yield from fields(inner)
-    for inner in (
-        *schema.get("anyOf", ()),
-        *schema.get("oneOf", ()),
-        *([schema["items"]] if "items" in schema else ()),
-    ):
-        yield from fields(inner)
+def inside(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The schemas in a schema, itself first, however deep."""
+    yield schema
+    several = [schema[name] for name in ("items", "additionalProperties", "propertyNames") if name in schema]
+    for inner in (*several, *schema.get("properties", {}).values(), *schema.get("anyOf", ()), *schema.get("oneOf", ())):
+        yield from inside(inner)
+
+
+def missing(names: set[str], *pages: str) -> list[str]:
+    return sorted(name for name in names if not any(f"`{name}`" in page for page in pages))
 
 
 @pytest.mark.parametrize("kind", record.TYPES)
 def test_docs_name_every_field_of_every_record(kind: str) -> None:
-    named = {*fields(record.envelope_schema(kind)), *fields(record.schema(kind))}
-    assert [name for name in sorted(named) if f"`{name}`" not in RECORDS] == []
+    page = DOCS[PAGE.get(kind, "records.md")]
+    assert missing(set(record.schema(kind)["properties"]), page) == [], "of its own"
+    nested = {name for schema in inside(record.schema(kind)) for name in schema.get("properties", {})}
+    assert missing(nested, page, RECORDS) == []
+    assert missing(set(record.envelope_schema(kind)["properties"]), RECORDS) == []
+    assert f"`edge.{kind}.v1`" in RECORDS
 
 
-def test_docs_name_every_state_cause_and_window() -> None:
-    for word in (*STATES, *CAUSES, *FIXED_WINDOWS_S):
-        assert f"`{word}`" in RECORDS, word
+@pytest.mark.parametrize("kind", record.TYPES)
+def test_docs_name_every_word_that_a_field_may_have(kind: str) -> None:
+    words = {str(word) for schema in inside(record.schema(kind)) for word in schema.get("enum", ())}
+    assert missing(words, DOCS[PAGE.get(kind, "records.md")], RECORDS) == []
+
+
+def test_docs_name_every_state_cause_window_and_kind_of_entry() -> None:
+    assert missing({*STATES, *CAUSES, *FIXED_WINDOWS_S}, RECORDS) == []
+    assert missing(set(KINDS), DOCS["entries.md"]) == []
+
+
+def test_docs_name_every_reason_of_a_null() -> None:
+    source = (ROOT / "edge_agent" / "metrics" / "oee.py").read_text()
+    words = set(re.findall(r'"(no_\w+|nothing_\w+|\w+_not_counted|corrected_\w+|rework_exceeds_good)"', source))
+    assert len(words) > 12
+    assert missing(words, RECORDS) == []
+
+
+@pytest.fixture(scope="module")
+def worked() -> None:
+    """The worked example, tried once: also where it fails."""
+    example()
+
+
+@pytest.mark.usefixtures("worked")
+@pytest.mark.parametrize(("page", "name", "text"), EXAMPLES, ids=[name for _, name, _ in EXAMPLES])
+def test_examples_are_what_the_worked_example_says_and_agree_with_their_schemas(
+    page: str, name: str, text: str
+) -> None:
+    given, kind = json.loads(text), name.split()[0]
+    schema = record.envelope_schema(kind) if name.endswith(" event") else record.schema(kind)
+    jsonschema.Draft202012Validator(schema).validate(given)
+    assert given == shown(name), f"docs/{page}: the records have changed: run tests/worked_example.py, then read it"
+
+
+def test_every_type_that_an_erp_takes_has_an_example() -> None:
+    assert {name.split()[0] for _, name, _ in EXAMPLES} == set(record.TYPES) - {"status"}
+
+
+def test_every_block_of_json_in_the_docs_is_an_example_that_is_checked() -> None:
+    for page, text in DOCS.items():
+        assert text.count("```json") == len(EXAMPLE.findall(text)), page
+
+
+def commands() -> Iterator[tuple[str, Any]]:
+    """Every verb with its path, `entry reason` as well as `check`."""
+
+    def below(group: Any, path: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
+        for name, command in group.commands.items():
+            if hasattr(command, "commands"):
+                yield from below(command, (*path, name))
+            else:
+                yield " ".join((*path, name)), command
+
+    yield from below(typer.main.get_command(app), ())
 
 
 def test_docs_name_every_verb_and_every_option_of_its_own() -> None:
-    common = {"config", "json_lines"}
-    names = {"duration": "--for", "kind": "--type"}
-    simulate_itself = {"modbus_port", "opcua_port", "serial_dir"}  # `simulate --help` is their place
-    for command in app.registered_commands:
-        assert command.callback
-        verb = command.callback.__name__
+    common = {"--config", "--json"}
+    simulate_itself = {"--modbus-port", "--opcua-port", "--serial-dir"}  # `simulate --help` is their place
+    for verb, command in commands():
         assert f"`edge-agent {verb}" in COMMANDS, verb
-        for name in inspect.signature(command.callback).parameters.keys() - common - simulate_itself:
-            shown = names.get(name, f"--{name.replace('_', '-')}")
-            assert shown in COMMANDS or name.upper() in COMMANDS, f"{verb} {shown}"
+        for parameter in command.params:
+            if parameter.param_type_name == "argument":
+                assert (parameter.name or "").upper() in COMMANDS, f"{verb} {parameter.name}"
+            else:
+                shown_as = max(parameter.opts, key=len)
+                assert shown_as in COMMANDS or shown_as in common | simulate_itself, f"{verb} {shown_as}"
 
 
 def test_docs_of_verbs_that_are_gone_are_gone() -> None:
-    verbs = {command.callback.__name__ for command in app.registered_commands if command.callback}
-    assert set(re.findall(r"^\| `edge-agent (\w+)", COMMANDS, re.MULTILINE)) == verbs
+    verbs = {verb for verb, _ in commands()} | {"entry"}  # the family, of which the verbs have a table of their own
+    named = re.findall(r"^\| `edge-agent ([a-z]+(?: [a-z-]+)?)", COMMANDS, re.MULTILINE)
+    assert set(named) == verbs
+
+
+def test_examples_of_entries_in_the_docs_are_commands_that_exist() -> None:
+    known = dict(commands())
+    told = [line for page in DOCS.values() for line in re.findall(r"`edge-agent (entry [a-z-]+[^`…]*)`", page)]
+    assert len(told) > 10
+    for line in told:
+        family, verb, *_ = line.split()
+        options = {option for parameter in known[f"{family} {verb}"].params for option in parameter.opts}
+        assert set(re.findall(r"--[a-z]+", line)) <= options, line
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    for page, text in DOCS.items():
+        for link in re.findall(r"\]\(([^)#]+)", text):
+            assert (ROOT / "docs" / link).exists(), f"{page}: {link}"
 
 
 def test_readme_names_files_and_targets_that_exist() -> None:

@@ -28,7 +28,8 @@ DOCS = Path(__file__).parent.parent / "docs"
 FOLDER = DOCS / "example"
 UNTIL = "2026-11-23T13:00:00Z"
 STATES_AT = ("2026-11-23T06:10:00Z",)
-EXAMPLE = re.compile(r"<!-- example: ([^>]+) -->\n```json\n(.*?)\n```", re.DOTALL)
+EXAMPLE = re.compile(r"<!-- example: ([^>]+) -->\n```json\n(.*?)```", re.DOTALL)
+WIDTH = 130
 Json = dict[str, Any]
 
 
@@ -106,13 +107,37 @@ def _name_of(event: Json) -> str:
     return f"{kind}{size} {data['key'].rpartition('/')[2]} {data['revision']}"
 
 
-def _rewritten(page: str) -> str:
-    def anew(found: re.Match[str]) -> str:
-        text = json.dumps(shown(found[1]), ensure_ascii=False, indent=2)
-        text = re.sub(r"\{[^{}\[\]]{1,180}\}|\[[^\[\]{}]{1,100}\]", lambda part: " ".join(part[0].split()), text)
-        return f"<!-- example: {found[1]} -->\n```json\n{text}\n```"
+def printed(value: Any, indent: int = 0, taken: int = 0) -> str:
+    """JSON as a page shows it: what fits on a line stands on one; `taken` is how much of the first line is."""
+    line = json.dumps(value, ensure_ascii=False)
+    if len(line) + taken <= WIDTH or not isinstance(value, dict | list) or not value:
+        return line
+    inner, pad = indent + 2, " " * (indent + 2)
+    if isinstance(value, dict):
+        names = [json.dumps(name) + ": " for name in value]
+        parts = [
+            name + printed(each, inner, inner + len(name) + 1) for name, each in zip(names, value.values(), strict=True)
+        ]
+    else:
+        parts = [printed(each, inner, inner + 1) for each in value]
+    opening, closing = "{}" if isinstance(value, dict) else "[]"
+    lines = _filled(parts, WIDTH - inner) if indent and not any("\n" in part for part in parts) else parts
+    return opening + "\n" + ",\n".join(pad + line for line in lines) + "\n" + " " * indent + closing
 
-    return EXAMPLE.sub(anew, page)
+
+def _filled(parts: list[str], width: int) -> list[str]:
+    """The parts on as few lines as hold them."""
+    lines: list[str] = []
+    for part in parts:
+        if lines and len(lines[-1]) + len(part) + 3 <= width:
+            lines[-1] += ", " + part
+        else:
+            lines.append(part)
+    return lines
+
+
+def _rewritten(page: str) -> str:
+    return EXAMPLE.sub(lambda found: f"<!-- example: {found[1]} -->\n```json\n{printed(shown(found[1]))}\n```", page)
 
 
 if __name__ == "__main__":
