@@ -26,6 +26,8 @@ from edge_agent.timestamps import rfc3339
 POINTS = 240
 """How many points the curve of the counts has at most."""
 DAY_NS = 86_400 * NS_PER_S
+FIRST_DAY, LAST_DAY = date(1971, 1, 1), date(2261, 1, 1)
+"""What times in ns can say, with room on both sides."""
 
 
 class Span(NamedTuple):
@@ -49,19 +51,26 @@ def span_of(calendar: Calendar, shift: str | None, day: date | None, now: int) -
     Raises:
         ConfigError: there is no such shift, or none on that day.
     """
-    if shift == shifts.DAY or not calendar.shifts:
-        chosen = calendar.day_of_window(shifts.DAY, now) if day is None else day
-        return Span(*calendar.day_bounds(chosen), None, chosen)
     names = [each.name for each in calendar.shifts]
-    if shift is not None and shift not in names:
+    if shift is not None and shift not in (*names, shifts.DAY):
         near = get_close_matches(shift, [*names, shifts.DAY], 1)
         hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join([*names, shifts.DAY])}"
         raise ConfigError(f"no shift {shift!r}; {hint}")
+    if day is not None and not FIRST_DAY <= day <= LAST_DAY:
+        raise ConfigError(f"--day {day} lies outside of {FIRST_DAY} to {LAST_DAY}")
+    if shift == shifts.DAY or not names:
+        chosen = calendar.day_of_window(shifts.DAY, now - 1) if day is None else day
+        start, end = calendar.day_bounds(chosen)
+        if start >= min(end, now):
+            raise ConfigError(
+                f"the production day {chosen} has not begun, or there was none; --day takes an earlier one"
+            )
+        return Span(start, end, None, chosen)
     since, until = (now - 14 * DAY_NS, now) if day is None else calendar.day_bounds(day)
     turns = [
         turn
         for turn in calendar.turns(since - DAY_NS, until + DAY_NS)
-        if turn.start_ns <= now and shift in (None, turn.name) and day in (None, turn.production_day)
+        if turn.start_ns < now and shift in (None, turn.name) and day in (None, turn.production_day)
     ]
     if not turns:
         raise ConfigError("there was no such shift then; --day is the production day on which it begins")
@@ -85,13 +94,19 @@ async def gathered(site: Site, thread: StoreThread, arguments: Mapping[str, Any]
     day = date.fromisoformat(arguments["day"]) if arguments.get("day") else None
     span = span_of(site.calendar, arguments.get("shift"), day, now)
     until = min(span.end, now)
-    rows, entries = await thread.call(_evidence, thread.store, machine, span, until, now)
-    return await asyncio.to_thread(_made, site, machine, span, rows, entries, now)
+    evidence = await thread.call(_evidence, thread.store, machine, span, until, now)
+    return await asyncio.to_thread(_made, site, machine, span, evidence, now)
 
 
-def _evidence(
-    store: Store, machine: Machine, span: Span, until: int, now: int
-) -> tuple[dict[str, list[Row]], list[Entry]]:
+class _Evidence(NamedTuple):
+    """Readings and entries, with all stops of the time whole, and until when they are known."""
+
+    rows: dict[str, list[Row]]
+    entries: list[Entry]
+    known: int
+
+
+def _evidence(store: Store, machine: Machine, span: Span, until: int, now: int) -> _Evidence:
     known = min(now, until + production.lookahead_ns(machine))
     since = span.start - production.lookback_ns(machine)
     first = store.readings.first_time(machine.tags) or since
@@ -99,14 +114,17 @@ def _evidence(
     while since > first and production.cut_stop(machine, rows, since, span.start):
         since = span.start - 4 * (span.start - since)
         rows = store.readings.steps_of(machine.tags, since, known, COUNTER_LOOKBACK_READINGS)
-    return rows, store.entries.of(machine.name, since, known)
+    while known < now and production.cut_stop(machine, rows, known - 1, known):
+        known = min(now, known + 4 * (known - span.start))
+        rows = store.readings.steps_of(machine.tags, since, known, COUNTER_LOOKBACK_READINGS)
+    # Counts reach back to good readings long before, and so does what people told of their counters.
+    begins = [rows[rules.tag][0][0] for rules in machine.rules if rows.get(rules.tag)]
+    return _Evidence(rows, store.entries.of(machine.name, min([since, *begins]), known), known)
 
 
-def _made(
-    site: Site, machine: Machine, span: Span, rows: dict[str, list[Row]], entries: Sequence[Entry], now: int
-) -> dict[str, Any]:
+def _made(site: Site, machine: Machine, span: Span, evidence: _Evidence, now: int) -> dict[str, Any]:
+    rows, entries, known = evidence
     calendar, until = site.calendar, min(span.end, now)
-    known = min(now, until + production.lookahead_ns(machine))
     hours = [
         (max(start, span.start), min(end, until))
         for start, end in shifts.windows(calendar, "1h", span.start, until)

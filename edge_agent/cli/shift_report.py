@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from edge_agent.cli.common import ConfigOption, load_usable, print_json
+from edge_agent.contract import EdgeAgentError
 
 
 def report(
@@ -37,7 +38,10 @@ def report(
     if html is None:
         print_report(data, Console())
         return
-    html.write_text(page(data), encoding="utf-8")
+    try:
+        html.write_text(page(data), encoding="utf-8")
+    except OSError as error:
+        raise EdgeAgentError(f"{html}: {error.strerror}; name a file that can be written") from error
     print(f"{html}: {html.stat().st_size / 1000:.0f} kB")
 
 
