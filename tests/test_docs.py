@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,22 @@ def test_every_type_that_an_erp_takes_has_an_example() -> None:
 def test_every_block_of_json_in_the_docs_is_an_example_that_is_checked() -> None:
     for page, text in DOCS.items():
         assert text.count("```json") == len(EXAMPLE.findall(text)), page
+
+
+@pytest.mark.usefixtures("worked")
+def test_query_that_rolls_up_gives_the_kpis_of_the_shift_that_it_rolls_up() -> None:
+    events = [json.loads(one.payload) for one in example()[0] if one.type == "production"]
+    with sqlite3.connect(":memory:") as db:
+        db.execute("CREATE TABLE production (key TEXT, epoch INTEGER, revision INTEGER, data TEXT)")
+        rows = [(event["data"]["key"], event["epoch"], event["data"]["revision"], event["data"]) for event in events]
+        db.executemany("INSERT INTO production VALUES (?, ?, ?, ?)", [(*row[:3], json.dumps(row[3])) for row in rows])
+        found = db.execute(RECORDS.partition("```sql\n")[2].partition("```")[0]).fetchall()
+    early = max(
+        (row for row in rows if (row[3]["window"], row[3]["shift"]) == ("shift", "early")), key=lambda row: row[2]
+    )
+    names = ("availability", "effectiveness", "quality_ratio", "oee_index")
+    assert [row[:2] for row in found] == [("2026-11-23", "early"), ("2026-11-23", "off")]
+    assert found[0][2:] == pytest.approx([early[3]["kpi"][name] for name in names], abs=1e-6)
 
 
 def commands() -> Iterator[tuple[str, Any]]:
