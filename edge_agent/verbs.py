@@ -13,7 +13,7 @@ from typing import Any
 from edge_agent import __version__, control, record
 from edge_agent.clock import Clock
 from edge_agent.config import Configuration
-from edge_agent.contract import ConfigError
+from edge_agent.contract import NS_PER_S, ConfigError
 from edge_agent.desk import Desk, Request
 from edge_agent.envelope import Envelope
 from edge_agent.intake import Intake
@@ -26,6 +26,9 @@ from edge_agent.timestamps import rfc3339
 from edge_agent.uplink import Uplink
 
 log = logging.getLogger(__name__)
+
+LONGEST_MUTE_NS = 31 * 86_400 * NS_PER_S
+"""Nobody remembers longer that a device was muted."""
 
 
 def muted_fact(device: str) -> str:
@@ -135,7 +138,10 @@ class Verbs:
         yield record.entry_data(subject, identity.epoch if identity else 0, entry)
 
     async def _mute(self, arguments: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
-        name, until = self._device(arguments["device"]), self._clock.now() + int(arguments["for_ns"])
+        name, duration = self._device(arguments["device"]), int(arguments["for_ns"])
+        if not 0 <= duration <= LONGEST_MUTE_NS:
+            raise ConfigError("a device is muted for at most 31 d at once; say so again when they are over")
+        until = self._clock.now() + duration
         await self._thread.call(self._remember_muted, name, until)
         for link in self._links:
             for figures in link.figures:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
+import pwd
 import socket
 import stat
 import threading
@@ -27,7 +29,11 @@ async def fail(_: dict[str, Any]) -> AsyncIterator[int]:
     raise EdgeAgentError("the disk is on fire")
 
 
-VERBS: dict[str, control.Verb] = {"count": count, "fail": fail}
+async def who(arguments: dict[str, Any]) -> AsyncIterator[Any]:
+    yield arguments
+
+
+VERBS: dict[str, control.Verb] = {"count": count, "fail": fail, "who": who}
 
 
 async def asked(path: Path, verb: str, **arguments: Any) -> list[Any]:
@@ -59,6 +65,22 @@ async def test_error_in_the_agent_is_told_to_who_asked(tmp_path: Path) -> None:
             await asked(tmp_path / "a.sock", "fail")
         with pytest.raises(control.ControlError, match="does not know 'dance'"):
             await asked(tmp_path / "a.sock", "dance")
+
+
+async def test_verb_is_told_who_asks_and_nobody_can_pretend(tmp_path: Path) -> None:
+    async with control.serving(tmp_path / "a.sock", VERBS):
+        (told,) = await asked(tmp_path / "a.sock", "who", peer="the boss", more=1)
+    assert told == {"peer": pwd.getpwuid(os.getuid()).pw_name, "more": 1}
+
+
+async def test_peer_without_a_name_is_told_by_its_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(uid: int) -> None:
+        raise KeyError(uid)
+
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    async with control.serving(tmp_path / "a.sock", VERBS):
+        (told,) = await asked(tmp_path / "a.sock", "who")
+    assert told == {"peer": f"uid {os.getuid()}"}
 
 
 def test_nobody_there_is_said_so(tmp_path: Path) -> None:

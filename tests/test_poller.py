@@ -266,6 +266,84 @@ async def test_value_that_holds_on_a_busy_stream_is_stored_at_each_refresh() -> 
     assert [(round(time), value) for time, value, _ in bench.of("plc.still")] == [(0, 7), (54, 7), (104, 7)]
 
 
+def mute(bench: Bench, seconds: float, place: int = 0) -> None:
+    """Let the log be silent about a device for so long, as the verb does."""
+    bench.link.figures[place].muted_until = bench.clock.now() + round(seconds * S)
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Of each log line whom it is of and its first word."""
+    said = [record.getMessage().split(":") for record in caplog.records]
+    return [f"{names}:{rest.split()[0]}" for names, rest, *_ in said]
+
+
+async def test_device_that_is_muted_is_read_as_before_and_its_loss_is_not_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    plc = device()
+    driver = ScriptedDriver([plc])
+    bench = Bench(driver, [plc])
+    async with bench.running():
+        await bench.clock.advance(2.5)
+        mute(bench, 3_600)
+        driver.script = _raise(NotConnected("connection reset"))
+        await bench.clock.advance(60)
+        assert bench.link.figures[0].error == "connection reset"
+        driver.script = _ones
+        await bench.clock.advance(20)
+    assert lines(caplog) == ["plc:connected"]
+    assert [(value, cause) for _, value, cause in bench.of("plc.a")] == [(1, None), (None, "device_offline"), (1, None)]
+
+
+async def test_device_that_is_still_lost_when_its_mute_ends_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    plc = device()
+    driver = ScriptedDriver([plc])
+    driver.refusals = [NotConnected("connection refused")] * 1_000
+    bench = Bench(driver, [plc])
+    mute(bench, 100)
+    async with bench.running():
+        await bench.clock.advance(99)
+        assert lines(caplog) == []
+        await bench.clock.advance(600)
+        assert lines(caplog) == ["plc:lost"]
+        driver.refusals = []
+        await bench.clock.advance(30)
+    assert lines(caplog) == ["plc:lost", "plc:connected", "plc:back"]
+
+
+async def test_device_that_was_lost_before_it_was_muted_is_said_to_be_back(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    plc = device()
+    driver = ScriptedDriver([plc])
+    driver.refusals = [NotConnected("connection refused")] * 5
+    bench = Bench(driver, [plc])
+    async with bench.running():
+        await bench.clock.advance(1)
+        mute(bench, 3_600)
+        await bench.clock.advance(60)
+    assert lines(caplog) == ["plc:lost", "plc:connected", "plc:back"]
+
+
+async def test_neighbour_of_a_muted_device_on_the_same_link_is_said_as_ever(caplog: pytest.LogCaptureFixture) -> None:
+    muted, other = device("muted"), device("other")
+    driver = ScriptedDriver([muted, other])
+    bench = Bench(driver, [muted, other])
+    mute(bench, 3_600)
+
+    def silent(one: Device, _: tuple[Tag, ...]) -> list[Reading]:
+        raise DeviceFault(one, "no answer")
+
+    driver.script = silent
+    async with bench.running():
+        await bench.clock.advance(30)
+        assert lines(caplog) == ["other:lost"]
+        driver.script = _raise(NotConnected("cable"))
+        await bench.clock.advance(30)
+    assert lines(caplog) == ["other:lost", "muted, other:lost"], "a link is muted when all of its devices are"
+
+
 def test_delay_doubles_to_its_bound_and_is_spread() -> None:
     rng = random.Random(7)
     delays = [delay_ns(failures, rng) / S for failures in range(1, 12)]

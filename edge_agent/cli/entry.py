@@ -143,6 +143,8 @@ def planned_stop(
 
     start = parse_time(begin)
     until = parse_time(end)
+    if for_ is not None and end is not None:
+        raise typer.BadParameter("--for and --to say the same; give one of them")
     if for_ is not None:
         try:
             until = (time_ns() if start is None else start) + parse_duration(for_)
@@ -263,4 +265,4 @@ def mute(
         if json_lines:
             print_json(item)
         else:
-            print(f"{item['device']}: muted until {item['muted_until']}")
+            print(f"{item['device']}: " + (f"muted until {item['muted_until']}" if duration else "not muted any more"))

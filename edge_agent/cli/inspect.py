@@ -56,6 +56,11 @@ def _print_status(answer: dict[str, Any]) -> None:
         for one in answer["devices"]
     ]  # fmt: skip
     print_table(["device", "driver", "link", "since", "polls", "skipped", "readings", "error"], rows)
+    for one in answer["devices"]:
+        if one.get("muted_until", 0) > answer["now"]:
+            print(
+                f"\n{one['device']} is muted until {rfc3339_ms(one['muted_until'])}: the log says nothing of its loss"
+            )
     for name, faults in answer["disabled"].items():
         print(f"\n{name} is disabled (misconfigured):", *faults, sep="\n  ")
     print()
@@ -125,7 +130,9 @@ def _cell(value: Any) -> Any:
 
 def records(
     config: ConfigOption = None,
-    kind: Annotated[Literal["production", "gap"] | None, typer.Option("--type", help="Only this type.")] = None,
+    kind: Annotated[
+        Literal["production", "downtime", "job", "entry", "gap"] | None, typer.Option("--type", help="Only this type.")
+    ] = None,
     since: SinceOption = None,
     until: UntilOption = None,
     waiting: Annotated[bool, typer.Option("--waiting", help="Only those that the broker has not accepted.")] = False,
