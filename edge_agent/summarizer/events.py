@@ -129,14 +129,13 @@ class Events:
         event = None if one is None or one.data["open"] else self._store.records.latest_event(one.data["key"])
         return self._site.configuration.hash if event is None else str(event["configuration"])
 
-    def jobs(self, line: Line, job: Job, found: Found, now: int) -> Iterator[tuple[Draft, JobFound | None]]:
-        """The jobs that are new, over, or otherwise than was said; and those that are none any more."""
+    def jobs(self, line: Line, job: Job, found: Found, now: int) -> Iterator[tuple[str, Draft | None, JobFound | None]]:
+        """The jobs by their keys: what is to be said of each, if anything, and what it is now, if it is one still."""
         for each in found.jobs:
             draft = self._job(line, each, job, now)
-            if draft is not None:
-                yield draft, each
+            yield draft.data["key"] if draft else (each.before or {})["key"], draft, each
         for data in found.ceased:
-            yield self._withdrawn(line, data, "job", record.previous_job(data), job.why, now), None
+            yield data["key"], self._withdrawn(line, data, "job", record.previous_job(data), job.why, now), None
 
     def _job(self, line: Line, each: JobFound, job: Job, now: int) -> Draft | None:
         machine, fact, before = line.of.machine, each.fact, each.before

@@ -35,8 +35,9 @@ class Issuer:
         """Everything that is new or different, and the marks moved; within a transaction of the caller."""
         present = self._site.configuration.hash
         drafts = [*self._events.stops(line, job, found.stops, now)]
-        for said, one in [*self._events.jobs(line, job, found, now)]:
-            drafts += [said, *self._job_window(line, said, one, job, now)]
+        for key, said, one in [*self._events.jobs(line, job, found, now)]:
+            drafts += [] if said is None else [said]
+            drafts += self._job_window(line, key, one, job, now)  # also where only its labels have changed
         filled: list[Draft] = []
         for each in job.again:
             draft = self._revision(line, each, found.windows[each.window, each.configuration], now)
@@ -171,9 +172,9 @@ class Issuer:
 
     # ------------------------------------------------------------------------------------------------ jobs
 
-    def _job_window(self, line: Line, said: Draft, each: JobFound | None, job: Job, now: int) -> Iterator[Draft]:
+    def _job_window(self, line: Line, job_key: str, each: JobFound | None, job: Job, now: int) -> Iterator[Draft]:
         """The production record of a job's whole time, where it is wanted; its key has the start of the job's."""
-        key = record.production_key(line.of.machine.subject, "job", parse(said.data["key"].rpartition("/")[2]))
+        key = record.production_key(line.of.machine.subject, "job", parse(job_key.rpartition("/")[2]))
         if each is None or each.window is None:
             yield from self._events.withdrawn_window(line, key, job.why, now)
             return
