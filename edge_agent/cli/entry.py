@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,7 +29,12 @@ CountArgument = Annotated[int, typer.Argument(help="How many; below 0 takes back
 
 def _tell(config: Path | None, json_lines: bool, kind: str, machine: str, by: str | None, **said: Any) -> None:
     """Send an entry to the running agent, and print what it has written down."""
+    from edge_agent.contract import EdgeAgentError
+    from edge_agent.control import LONGEST_REQUEST_BYTES
+
     arguments = {"kind": kind, "machine": machine, "by": by} | said
+    if len(json.dumps(arguments)) > LONGEST_REQUEST_BYTES // 2:
+        raise EdgeAgentError("that is too much to tell at once; make it shorter")
     for item in _asked(config, "entry", arguments):
         if json_lines:
             print_json(item)
