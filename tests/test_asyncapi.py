@@ -101,6 +101,7 @@ def test_every_type_of_record_has_a_message_with_words_of_its_own(document: Any)
     summaries = [message["summary"] for message in messages.values()]
     assert len(set(summaries)) == len(summaries)
     assert not any(summary.startswith("A record of the type") for summary in summaries)
+    assert {kind for kind, message in messages.items() if "headers" not in message} == {"state", "status"}
 
 
 def test_payloads_are_schemas_in_the_format_that_they_name(document: Any) -> None:

@@ -25,6 +25,15 @@ _TITLES = {
     "status": "Whether the agent is there; also its last will.",
 }
 _BINDING = "0.2.0"
+_HEADERS: Json = {
+    "type": "object",
+    "properties": {
+        "backlog": {
+            "const": "true",
+            "description": "A user property, on MQTT 5 only: the record waited before it was sent.",
+        }
+    },
+}
 
 
 def asyncapi(config: ConfigOption = None) -> None:
@@ -122,12 +131,19 @@ def _operation(channel: str, kind: str) -> Json:
 
 def _message(kind: str) -> Json:
     return {
+        **({} if kind in _RETAINED else {"headers": _HEADERS}),
         "name": f"edge.{kind}.v1",
         "title": kind,
         "summary": _TITLES.get(kind, f"A record of the type {kind}."),
         "contentType": "application/cloudevents+json",
         "payload": {"$ref": f"#/components/schemas/{kind}"},
-        "bindings": {"mqtt": {"contentType": "application/cloudevents+json", "bindingVersion": _BINDING}},
+        "bindings": {
+            "mqtt": {
+                "payloadFormatIndicator": 1,
+                "contentType": "application/cloudevents+json",
+                "bindingVersion": _BINDING,
+            }
+        },
     }
 
 
