@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,8 @@ from typing import Any
 import jsonschema
 import pytest
 import typer
-from worked_example import EXAMPLE, example, shown
+from typer.testing import CliRunner
+from worked_example import EXAMPLE, UNTIL, example, shown
 
 from edge_agent import __version__, record
 from edge_agent.cli import app
@@ -94,6 +96,18 @@ def test_every_type_that_an_erp_takes_has_an_example() -> None:
 def test_every_block_of_json_in_the_docs_is_an_example_that_is_checked() -> None:
     for page, text in DOCS.items():
         assert text.count("```json") == len(EXAMPLE.findall(text)), page
+
+
+@pytest.mark.usefixtures("worked")
+def test_command_of_the_first_page_prints_the_records_of_the_examples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    block = DOCS["posting.md"].partition("```\n")[2].partition("```")[0].replace("\\\n", " ")
+    program, *arguments = shlex.split(block)
+    result = CliRunner().invoke(app, arguments)
+    assert (program, result.exit_code) == ("edge-agent", 0), result.output
+    printed = [json.loads(line)["data"] for line in result.stdout.splitlines()]
+    records = [json.loads(one.payload)["data"] for one in example()[0]]
+    assert printed == [data for data in records if data["start"] < UNTIL]
 
 
 @pytest.mark.usefixtures("worked")
