@@ -37,8 +37,14 @@ calendar:
 """
 
 
+VALID = {
+    kind: jsonschema.Draft202012Validator(record.schema(kind)) for kind in ("production", "gap", "downtime", "job")
+}
+"""What checks the data of each kind of record."""
+
+
 def configured(folder: Path, text: str) -> Configuration:
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "all.yaml").write_text(text)
     return load(folder)
 
@@ -88,15 +94,14 @@ class Floor(Bench):
         self.killed = True
         return Floor(self.store.folder, self.configuration, self.clock)
 
-    def facts(self, kind: str, withdrawn: bool = False) -> list[dict[str, Any]]:
+    def facts(self, kind: str, withdrawn: bool = False, check: bool = True) -> list[dict[str, Any]]:
         """The truth: of each key the highest revision, by start."""
-        for event in self.events():
-            if event["type"] == f"edge.{kind}.v1":
-                jsonschema.validate(event["data"], record.schema(kind))
         latest: dict[str, dict[str, Any]] = {}
         for event in self.events():
             if event["type"] == f"edge.{kind}.v1":
                 data = event["data"]
+                if check:
+                    VALID[kind].validate(data)
                 assert data["revision"] == (latest[data["key"]]["revision"] + 1 if data["key"] in latest else 0)
                 latest[data["key"]] = data
         return sorted(
