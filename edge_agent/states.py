@@ -119,7 +119,8 @@ class States:
         if found.reason is not None and said is not None:
             found = found._replace(reason=said)
         same = before is not None and found._replace(since_ns=0, until_ns=0) == before._replace(since_ns=0, until_ns=0)
-        if before is not None and same and found.since_ns <= reach:
+        stays = before is not None and (found.state, found.cause) == (before.state, before.cause)
+        if before is not None and stays and found.since_ns <= reach:
             found = found._replace(since_ns=before.since_ns)
         seen.present = found
         if due or not same:

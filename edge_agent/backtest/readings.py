@@ -93,7 +93,7 @@ class Readings:
                 raise self._error("quality", f"{row[quality_at]!r} is not good, uncertain or bad")
             text = row[value_at]
             cell = None
-            if text and quality != _BAD:
+            if quality != _BAD and (text or cell_of is _text):
                 try:
                     cell = cell_of(text)
                 except ValueError as error:
@@ -175,6 +175,7 @@ def _cell_of(tag: Tag) -> Cell:
 
 
 def _text(text: str) -> Any:
+    """A text as it is: of a tag that is a string, a good empty one is an empty string and not none."""
     return text
 
 

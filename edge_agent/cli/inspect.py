@@ -68,9 +68,12 @@ def _print_status(answer: dict[str, Any]) -> None:
     for one in answer["machines"]:
         newest = one["newest"] or {"quantity": {}, "kpi": {}, "start": "-"}
         oee = newest["kpi"].get("oee_index")
-        rows.append([one["machine"], one["state"] or "-", ago(one["since"]), newest["start"],
-                     str(newest["quantity"].get("produced", "-")), "-" if oee is None else f"{oee:.1%}"])  # fmt: skip
-    print_table(["machine", "state", "since", "newest window", "produced", "OEE"], rows)
+        why = one.get("reason") or one["cause"] or "-"
+        rows.append([one["machine"], one["state"] or "-", why, ago(one["since"]), one.get("job") or "-",
+                     one.get("product") or "-", newest["start"], str(newest["quantity"].get("produced", "-")),
+                     "-" if oee is None else f"{oee:.1%}"])  # fmt: skip
+    columns = ["machine", "state", "why", "since", "job", "product", "newest window", "produced", "OEE"]
+    print_table(columns, rows)
     buffer, uplink = answer["buffer"], answer["uplink"]
     print(
         f"\nbuffer  {buffer['bytes'] / 1e6:.1f} MB, about {buffer['readings']} readings; "

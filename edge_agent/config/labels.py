@@ -114,4 +114,4 @@ class JobSettings(Settings):
     operation: TagName | None = None
     planned_quantity: TagName | None = None
     fields: dict[Name, TagName] = {}
-    """More tags whose values at its start go into the job's record, by the names that they have there."""
+    """More tags whose last values during it go into the job's record, by the names that they have there."""

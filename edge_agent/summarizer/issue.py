@@ -95,7 +95,9 @@ class Issuer:
     def _window(self, line: Line, each: Again, window: WindowData, now: int) -> Draft:
         calendar, machine = self._site.basis_under(each.configuration).calendar, self._machine(line, each.configuration)
         before = each.before and each.before["data"]
-        until = self._site.revisable_until(calendar, *_span(window))
+        # A job is final with the day of its begin: after that its first readings are not kept.
+        span = (window.start_ns, window.start_ns) if each.size == "job" else _span(window)
+        until = self._site.revisable_until(calendar, *span)
         data = record.production_data(
             machine,
             calendar,

@@ -15,7 +15,7 @@ from edge_agent.contract import NS_PER_S
 from edge_agent.entries import Entry
 from edge_agent.envelope import Envelope
 from edge_agent.equipment import Row
-from edge_agent.production import Interval, Machine, WindowData
+from edge_agent.production import Interval, Machine, Present, WindowData
 from edge_agent.shifts import Calendar
 from edge_agent.states import Broadcaster, States
 from edge_agent.store import Draft, Issued, StoreError, StoreThread
@@ -278,6 +278,8 @@ class Summarizer:
         figures = []
         for line in self._lines:
             name = line.of.machine.name
-            state, since, cause, *_ = self.states.present(name) or (None, None, None)
-            figures.append({"machine": name, "state": state, "since": since, "cause": cause, "newest": line.newest})
+            now = self.states.present(name)
+            told = dict.fromkeys(Present._fields) if now is None else now._asdict()
+            told["since"] = told.pop("since_ns")
+            figures.append({"machine": name, **told, "newest": line.newest})
         return figures
