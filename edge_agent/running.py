@@ -64,9 +64,8 @@ class Running:
     def _evidence(self, start: int, until: int) -> tuple[dict[str, list[Row]], list[Entry]]:
         store, since = self._thread.store, start - production.lookback_ns(self._machine)
         rows = store.readings.steps_of(self._machine.tags, since, until, COUNTER_LOOKBACK_READINGS)
-        # Counts reach back to good readings long before, and so does what people told of their counters.
-        begins = [rows[rules.tag][0][0] for rules in self._machine.rules if rows.get(rules.tag)]
-        return rows, store.entries.of(self._machine.name, min([since, *begins]), until)
+        since = production.entries_since(self._machine, rows, since)
+        return rows, store.entries.of(self._machine.name, since, until)
 
     def _piece(self, total: _Total, rows: dict[str, list[Row]], entries: Sequence[Entry], until: int) -> WindowData:
         window = (total.until, until)

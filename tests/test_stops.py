@@ -87,6 +87,14 @@ def test_stop_ends_where_not_scheduled_time_begins_and_another_begins_after_it()
     assert [stop.times_ns and stop.times_ns["down"] for stop in found] == [60 * S, 60 * S]
 
 
+def test_stop_that_the_schedule_ends_is_seen_whole_whatever_comes_after() -> None:
+    status = [good(0, 1), good(300, 3), bad(400, "device_offline")]
+    assert [stop.whole for stop in stops_of(history(status, known=380, calendar=SHIFTS))] == [True]
+    assert [stop.whole for stop in stops_of(history(status, calendar=SHIFTS))] == [True]
+    late = Calendar("UTC", 0, (Shift.of("late", "mon-sun", "00:06", "00:08"),))
+    assert [stop.whole for stop in stops_of(history(status, calendar=late))] == [False]
+
+
 def test_stop_with_a_break_in_it_is_one_and_says_its_time_apart() -> None:
     stop = only(history([good(0, 1), good(150, 2), good(300, 1)], calendar=SHIFTS))
     assert spans([stop]) == [(150, 300)]

@@ -24,6 +24,7 @@ from edge_agent.equipment.timeline import (
     DELAY,
     DOWN,
     PLANNED_STOP,
+    UNKNOWN,
     Interval,
     Row,
     Timeline,
@@ -112,20 +113,21 @@ def stops(
         entries: those in force that give reasons.
     """
     runs = stop_runs(own, known_until_ns)
+    unknown = np.ones(len(own.labels) + 2, np.bool_)
+    unknown[1:-1] = own.labels >= UNKNOWN
     found = []
-    for start, end, touches, still_open in zip(
-        runs.start.tolist(), runs.end.tolist(), runs.touches_unknown.tolist(), runs.open.tolist(), strict=True
-    ):
+    for start, end, touches, still_open, unseen_before, unseen_after in zip(
+        runs.start.tolist(), runs.end.tolist(), runs.touches_unknown.tolist(), runs.open.tolist(),
+        unknown[runs.first].tolist(), (unknown[runs.last + 1] & ~runs.open).tolist(), strict=True,
+    ):  # fmt: skip
         long = end - start >= short_stop_ns or touches
         if not (long or still_open):
             continue
         for begin, until in _within(scheduled, start, end):
             reason = _reason(rules, rows, entries, begin, until)
-            found.append(
-                Stop(
-                    begin, until, still_open and until == end, not touches, long, reason, rules.is_planned(reason.name)
-                )
-            )
+            whole = not ((unseen_before and begin == start) or (unseen_after and until == end))
+            planned = rules.is_planned(reason.name)
+            found.append(Stop(begin, until, still_open and until == end, whole, long, reason, planned))
     return found
 
 

@@ -8,7 +8,7 @@ was made while somebody looked.
 """
 
 from edge_agent.equipment.stops import UNCLASSIFIED
-from edge_agent.production.history import History, cut_stop, lookahead_ns, lookback_ns
+from edge_agent.production.history import History, cut_stop, entries_since, lookahead_ns, lookback_ns
 from edge_agent.production.model import (
     COUNTER_LOOKBACK_READINGS,
     Downtime,
@@ -36,6 +36,7 @@ __all__ = [
     "added",
     "compute",
     "cut_stop",
+    "entries_since",
     "lookahead_ns",
     "lookback_ns",
     "present",

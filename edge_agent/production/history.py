@@ -11,10 +11,11 @@ from edge_agent.entries import Entry, in_force, of_kind
 from edge_agent.equipment import Row, Timeline
 from edge_agent.equipment.stops import Stop, plan, stops
 from edge_agent.equipment.work import Job, Work, jobs, work
-from edge_agent.production.model import Interval, Machine
+from edge_agent.production.model import COUNTER_LOOKBACK_READINGS, Interval, Machine
 from edge_agent.shifts import Calendar, union
 
 Rows = Mapping[str, Sequence[Row]]
+_BAD = 2
 
 
 def lookback_ns(machine: Machine) -> int:
@@ -35,6 +36,18 @@ def lookahead_ns(machine: Machine) -> int:
 def first_ns(machine: Machine, rows: Rows, before_ns: int) -> int:
     """Where the rows of the state begin, at the latest at `before_ns`."""
     return min([before_ns, *(own[0][0] for tag in machine.state.tags if (own := rows.get(tag)))])
+
+
+def entries_since(machine: Machine, rows: Rows, since_ns: int) -> int:
+    """Since when entries matter, with rows from `since_ns` on: counts reach back to good readings long before that.
+
+    A count without enough of them begins with the first reading ever, and with what was said of its counter before.
+    """
+    begins = [since_ns]
+    for rules in machine.rules:
+        good = [time_ns for time_ns, _, quality, _ in rows.get(rules.tag, ()) if time_ns < since_ns and quality < _BAD]
+        begins.append(good[0] if len(good) >= COUNTER_LOOKBACK_READINGS else 0)
+    return min(begins)
 
 
 def own_states(machine: Machine, rows: Rows, within: Interval, known_until_ns: int) -> Timeline:

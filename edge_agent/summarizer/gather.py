@@ -191,9 +191,8 @@ class Gatherer:
         return Evidence(rows, self._entries(machines[0], rows, since, until), until)
 
     def _entries(self, machine: Machine, rows: dict[str, list[Row]], since: int, until: int) -> tuple[Entry, ...]:
-        """The entries of the time of these rows: counts reach back to good readings long before."""
-        begins = [rows[rules.tag][0][0] for rules in machine.rules if rows.get(rules.tag)]
-        return tuple(self._store.entries.of(machine.name, min([since, *begins]), until))
+        since = production.entries_since(machine, rows, since)
+        return tuple(self._store.entries.of(machine.name, since, until))
 
     def rows(self, tags: Iterable[str], since: int, until: int) -> dict[str, list[Row]]:
         """The readings of tags, with what holds at the start and what counts need before it."""
