@@ -84,7 +84,7 @@ def _entries(draw: st.DrawFn) -> list[Told]:
     for _ in range(draw(st.integers(0, 4))):
         start = draw(st.integers(1, SPAN))
         reason = draw(st.sampled_from(["tool change", "no operator"]))
-        kind, end, body = draw(
+        made: tuple[str, int, dict[str, Any]] = draw(
             st.sampled_from(
                 [
                     ("reason", start + 30, {"reason": reason}),
@@ -95,7 +95,7 @@ def _entries(draw: st.DrawFn) -> list[Told]:
                 ]
             )
         )
-        found.append(Told(start + draw(st.sampled_from(DELAYS)), kind, start, end, body))
+        found.append(Told(start + draw(st.sampled_from(DELAYS)), made[0], start, *made[1:]))
     return sorted(found, key=lambda told: told.told)
 
 
@@ -174,10 +174,10 @@ def truth(floor: Floor) -> dict[str, Any]:
 
 def made(floor: Floor, size: str) -> int:
     """The parts in records and gaps of one size."""
-    parts = sum(
+    parts: int = sum(
         data["quantity"]["produced"] for data in floor.facts("production", check=False) if data["window"] == size
     )
-    gaps = [data for data in floor.facts("gap", check=False) if data["window"] == size]
+    gaps: list[dict[str, Any]] = [data for data in floor.facts("gap", check=False) if data["window"] == size]
     return parts + sum(int(data["produced"]) for data in gaps)
 
 

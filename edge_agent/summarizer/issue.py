@@ -88,7 +88,7 @@ class Issuer:
         before = each.before["data"]
         draft = self._window(line, each, window, now)
         said, says = stated(before), stated(json.loads(record.freeze(draft.data)))
-        if _under_an_hour(each.size) and each.why in ("entry", "reclassified"):
+        if _under_an_hour(each.size):
             said, says = _without_labels(said), _without_labels(says)
         return None if said == says else draft
 
