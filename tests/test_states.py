@@ -80,7 +80,7 @@ async def test_reason_of_the_stop_that_goes_on_is_the_plcs_until_a_person_says_a
     await state_at(bench, 201)
     await state_at(bench, 210)
     data = await state_at(bench, 300)
-    assert (data["state"], data["reason"]) == ("down", "guard open")
+    assert (data["state"], data["since"], data["reason"]) == ("down", clock_time(100), "guard open")
     bench.put("plc.alarm", 400, 0)
     bench.run(400, 500)
     data = await state_at(bench, 480)
@@ -102,7 +102,7 @@ async def test_state_has_the_job_that_was_told_and_when_it_will_be_done(bench: D
     await bench.tell("job-start", at=600, job="WO-1", product="A100", planned_quantity=1_000)
     await bench.close_at(640)
     data = await state_at(bench, 705)
-    assert (data["job"], data["product"]) == ("WO-1", "A100")
+    assert (data["job"], data["product"], data["since"]) == ("WO-1", "A100", clock_time(0))
     work = data["work"]
     assert (work["job"], work["start"], work["planned_quantity"]) == ("WO-1", clock_time(600), 1_000)
     assert (work["good"], work["remaining"]) == (100, 900)
