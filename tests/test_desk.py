@@ -236,6 +236,20 @@ async def test_reason_without_time_in_a_break_is_of_the_stop_before_it(bench: De
         await bench.tell("reason", reason="guard open")
 
 
+async def test_reason_without_time_is_of_the_stop_that_missing_items_tell(tmp_path: Path) -> None:
+    state = "{tag: plc.status, map: {1: producing, 2: delay, 3: down}}\n    counts:"
+    assert state in CONFIG
+    bench = DeskBench(
+        tmp_path, FakeClock(NOON), CONFIG.replace(state, "{from_count: {stopped_after: 30}}\n    counts:", 1)
+    )
+    bench.run(0, 300)
+    bench.run(300, 400, status=3)
+    await bench.close_at(400)
+    entry = await bench.tell("reason", reason="guard open")
+    assert (entry.start_ns, entry.end_ns) == (NOON + 290 * S, NOON + 400 * S + 1_000_000)
+    await bench.thread.close()
+
+
 # ------------------------------------------------------------------------------------------------ re-opened
 
 

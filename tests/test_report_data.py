@@ -203,6 +203,26 @@ async def test_report_of_a_time_without_readings_says_that_nothing_is_known(benc
     assert (data["downtime"], data["notes"]) == ([], [])
 
 
+async def test_hours_of_a_day_on_which_the_clocks_change_are_as_many_as_it_has(bench: DeskBench) -> None:
+    for day, hours in (("2026-03-28", 23), ("2026-10-24", 25), ("2026-10-25", 24)):
+        data = await report(bench, shift="day", day=day)
+        assert (data["shift"], data["production_day"], len(data["hours"])) == (None, day, hours)
+        assert data["window"]["time_s"]["unknown"] == sum(hour["time_s"]["unknown"] for hour in data["hours"])
+        assert sum(data["window"]["time_s"].values()) == hours * HOUR
+
+
+async def test_hours_of_a_shift_that_begins_between_them_are_cut_to_it(tmp_path: Path) -> None:
+    text = CONFIG.replace('{from: "06:00", to: "14:00"}', '{from: "06:00", to: "13:20"}')
+    bench = DeskBench(tmp_path, FakeClock(NOON), text.replace('{from: "14:00"', '{from: "13:20"'))
+    bench.run(0, 2 * HOUR)
+    await bench.close_at(2 * HOUR)
+    early, late = await report(bench, shift="early"), await report(bench, shift="late")
+    assert (early["hours"][-1]["start"], early["hours"][-1]["end"]) == (clock_time(0), clock_time(1_200))
+    assert (late["hours"][0]["start"], late["hours"][0]["end"]) == (clock_time(1_200), clock_time(HOUR))
+    assert late["hours"][0]["quantity"]["produced"] == 2_400
+    await bench.thread.close()
+
+
 async def test_machine_that_there_is_not_is_refused_with_a_cure(bench: DeskBench) -> None:
     with pytest.raises(ConfigError, match=r"no machine 'Press'.*did you mean press"):
         await report(bench, machine="Press")
