@@ -180,3 +180,18 @@ async def test_counter_that_was_replaced_makes_no_parts_of_the_jump(tmp_path: Pa
     revised = await told(bench, "counter-replaced", at=595, tag="plc.count", value=90)
     assert window(revised, "1h")["quantity"]["produced"] == 590 + 20 + 2_990
     await bench.thread.close()
+
+
+async def test_entry_that_is_told_just_before_a_kill_is_looked_at_after_it(bench: DeskBench, tmp_path: Path) -> None:
+    await bench.tell("scrap", at=1_830, count=7)
+    await bench.thread.call(bench.store.close)  # nothing is flushed, nothing is said: the process is gone
+    bench.thread._executor.shutdown()
+    second = DeskBench(tmp_path, bench.clock)
+    try:
+        await second.thread.call(second.summarizer._recall)
+        await second.close_at(CLOSED + 70)
+        assert closed(second, "shift")["quantity"]["scrap"] == 7
+        assert closed(second, "shift")["revised_because"] == "entry"
+        assert [one["entry"] for one in second.of("entry")] == [1]
+    finally:
+        bench.thread = second.thread  # which the fixture closes

@@ -21,6 +21,7 @@ from test_cli import CONFIG, HERE, Folder, has_read, until
 
 from edge_agent import control, record
 from edge_agent.cli import main
+from edge_agent.timestamps import parse, rfc3339
 
 Record = dict[str, Any]
 ME = pwd.getpwuid(os.getuid()).pw_name
@@ -154,6 +155,33 @@ def test_entry_that_is_refused_says_why_in_one_line(
     assert says in said
     assert "Traceback" not in said
     assert code == 2 or len(run.stderr.splitlines()) == 1
+
+
+def test_scrap_of_a_closed_window_is_its_next_revision_at_once(tmp_path: Path) -> None:
+    server = served("--set", "2=1", "--set", "3=421")
+    assert server.stdout
+    fresh = Folder(tmp_path, int(server.stdout.readline().split()[1]))
+
+    def windows() -> list[Record]:
+        listed = told(fresh, "records", "--type", "production", "--json").stdout.splitlines()
+        return [json.loads(one)["event"]["data"] for one in listed]
+
+    try:
+        fresh.run_agent()
+        first = until(lambda: has_read(fresh) and windows(), "a record")[0]
+        start, end = first["start"], first["end"]
+        assert told(fresh, "entry", "scrap", "press", "1", "--at", end).returncode == 0  # the next window's
+        last = rfc3339(parse(end) - 1_000_000)
+        assert told(fresh, "entry", "scrap", "press", "4", "--at", last).returncode == 0
+        (revised,) = until(
+            lambda: [one for one in windows() if one["revision"] and one["start"] == start], "a revision"
+        )
+        assert (revised["revised_because"], revised["quantity"]["scrap"]) == ("entry", 4)
+        assert revised["previous"]["quantity"]["produced"] == revised["quantity"]["produced"]
+    finally:
+        fresh.close()
+        server.kill()
+        server.communicate()
 
 
 @pytest.mark.parametrize(
