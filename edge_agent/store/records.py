@@ -117,6 +117,19 @@ class Records:
         latest: dict[str, bytes] = dict(found)
         return [json.loads(payload)["data"] for payload in latest.values()]
 
+    def latest_near(self, prefix: str, first: str, last: str, beyond: int) -> list[dict[str, Any]]:
+        """The same as `latest_between`, with those of `beyond` keys before them, and of as many after them."""
+        low, high, none = prefix + first, prefix + last, prefix + "~"
+        select = "SELECT DISTINCT key FROM record WHERE key > ? AND key < ? ORDER BY key"
+        before = self._connection.execute(f"{select} DESC LIMIT ?", (prefix, low, beyond)).fetchall()
+        after = self._connection.execute(f"{select} LIMIT ?", (high, none, beyond)).fetchall()
+        found = self._connection.execute(
+            "SELECT key, payload FROM record WHERE key >= ? AND key <= ? ORDER BY key, epoch, revision",
+            (before[-1][0] if before else low, after[-1][0] if after else high),
+        )
+        latest: dict[str, bytes] = dict(found)
+        return [json.loads(payload)["data"] for payload in latest.values()]
+
     def waiting(self, after: int, limit: int) -> list[tuple[int, str, bytes, int]]:
         """(position, topic, payload, issued) of the records without an answer, from the one after `after`."""
         return self._connection.execute(

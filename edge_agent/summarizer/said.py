@@ -10,6 +10,8 @@ from edge_agent.store import Store
 from edge_agent.timestamps import parse, rfc3339
 
 _SECOND_NS = 1_000_000_000
+_BEYOND, _STANDING = 4, 2
+"""How many keys beyond a time are looked at first, and how many of them must still stand."""
 
 
 class Said(NamedTuple):
@@ -42,16 +44,21 @@ def said(store: Store, prefix: str, look: Interval) -> list[Said]:
 
 
 def _around(store: Store, prefix: str, look: Interval) -> list[dict[str, Any]]:
-    """What has a key in a time, and what goes on from before it: those before it, back to one that still stands."""
+    """What has a key in a time, and around it as many as it takes: a key keeps the first start, wherever that moved."""
     # As texts 12:00:00.5Z comes before 12:00:00Z, so a second more is asked for on both sides.
     first, last = rfc3339(look[0] - _SECOND_NS), rfc3339(look[1] + _SECOND_NS)
-    found = store.records.latest_between(prefix, first, last)
-    while found and found[0]["withdrawn"]:
-        earlier = store.records.latest_between(prefix, found[0]["key"].removeprefix(prefix), last)
-        if len(earlier) == len(found):
-            break
-        found = earlier
-    return found
+    beyond = _BEYOND
+    while True:
+        found = store.records.latest_near(prefix, first, last, beyond)
+        before = [data for data in found if data["key"] < prefix + first]
+        after = [data for data in found if data["key"] > prefix + last]
+        if all(_enough(side, beyond) for side in (before, after)):
+            return found
+        beyond *= 4
+
+
+def _enough(side: Sequence[dict[str, Any]], beyond: int) -> bool:
+    return len(side) < beyond or sum(not data["withdrawn"] for data in side) >= _STANDING
 
 
 def free_key(store: Store, key_of: Callable[[int], str], start: int) -> tuple[str, dict[str, Any] | None]:
