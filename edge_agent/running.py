@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from edge_agent import production
 from edge_agent.contract import NS_PER_S
@@ -14,8 +14,10 @@ from edge_agent.production import COUNTER_LOOKBACK_READINGS, Machine, WindowData
 from edge_agent.shifts import Calendar
 from edge_agent.store import StoreThread
 
-STRIDE_NS = 6 * 3_600 * NS_PER_S
-"""How much is computed at once, so that a long job needs little memory."""
+STRIDE_NS = 3_600 * NS_PER_S
+"""How much is computed at once, so that a long job needs little memory; and how far apart the times are from which a
+total may go on when something later has changed.
+"""
 LAG_NS = 120 * NS_PER_S
 """What is more recent is computed at each call: a reading may come late, and nothing said of its time is wrong yet."""
 
@@ -25,6 +27,8 @@ class _Total:
     start: int
     data: WindowData | None
     until: int
+    marks: list[tuple[int, WindowData]] = field(default_factory=list)
+    """What it was at some earlier times, by which it need not begin anew when something later has changed."""
 
 
 class Running:
@@ -36,9 +40,15 @@ class Running:
         self._thread = thread
         self._totals: dict[str, _Total] = {}
 
-    def forget(self) -> None:
-        """Begin anew at the next call: something before now has changed."""
-        self._totals.clear()
+    def forget(self, since: int | None = None) -> None:
+        """Compute anew, at the next call, what is since this time (None: all): something in it has changed."""
+        kept, self._totals = self._totals, {}
+        if since is None:
+            return
+        for name, total in kept.items():
+            marks = [mark for mark in total.marks if mark[0] <= since]
+            if marks:
+                self._totals[name] = _Total(total.start, marks[-1][1], marks[-1][0], marks)
 
     async def total(self, name: str, start: int, now: int) -> WindowData | None:
         """What was made from `start` until `now`, as one window; None where that is no time.
@@ -53,7 +63,10 @@ class Running:
             total = self._totals[name] = _Total(start, None, start)
         while total.until < now - LAG_NS:
             until = min(now - LAG_NS, total.until + STRIDE_NS)
-            total.data, total.until = await self._until(total, until), until
+            data = await self._until(total, until)
+            total.data, total.until = data, until
+            if until - (total.marks[-1][0] if total.marks else total.start) >= STRIDE_NS:
+                total.marks.append((until, data))
         return await self._until(total, now) if total.until < now else total.data
 
     async def _until(self, total: _Total, until: int) -> WindowData:

@@ -120,3 +120,29 @@ async def test_total_has_what_was_told_of_long_ago_once_it_is_forgotten(bench: D
     found = await totals.total("shift", NOON, NOON + 3_600 * S)
     assert found is not None
     assert found.quantities["scrap"].total == 5  # type: ignore[union-attr]
+
+
+async def test_total_goes_on_from_before_what_has_changed(bench: DeskBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    totals, now = running(bench), NOON + HOURS * S
+    rough_day(bench, random.Random(5))
+    await bench.clock.advance(HOURS)
+    await bench.thread.flush()
+    for hour in range(1, 8):
+        await totals.total("shift", NOON, NOON + hour * 3_600 * S)
+    spans: list[int] = []
+    compute = production.compute
+
+    def watched(*given: object) -> object:
+        spans.extend(end - start for start, end in given[3])  # type: ignore[attr-defined]
+        return compute(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(production, "compute", watched)
+    await bench.tell("scrap", at=6.5 * 3_600, count=5)
+    totals.forget(NOON + round(6.5 * 3_600) * S)
+    after = await totals.total("shift", NOON, now)
+    assert sum(spans) < 2.1 * 3_600 * S
+    monkeypatch.undo()
+    assert made_of(after) == made_of(await whole(bench, NOON, now))
+    await bench.tell("scrap", at=10, count=3)
+    totals.forget(NOON + 10 * S)
+    assert made_of(await totals.total("shift", NOON, now)) == made_of(await whole(bench, NOON, now))
