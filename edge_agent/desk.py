@@ -168,13 +168,21 @@ class Desk:
         if request.kind in SPANS and end <= start:
             raise EntryRefused(f"it would end at {rfc3339(end)}, before it begins at {rfc3339(start)}")
         self._refuse_future(request.kind, start, end, now)
+        self.refuse_final(start, now)
+        return start, end
+
+    def refuse_final(self, start: int, now: int) -> None:
+        """Refuse what is of a time that cannot change any more.
+
+        Raises:
+            EntryRefused: it is.
+        """
         horizon = self._site.horizon(now)
         if start < horizon:
             raise EntryRefused(
                 f"{rfc3339(start)} is before {rfc3339(horizon)}, and what was before that is final "
                 "(buffer.keep_readings); correct it where it was posted"
             )
-        return start, end
 
     @staticmethod
     def _refuse_future(kind: Kind, start: int, end: int, now: int) -> None:

@@ -154,10 +154,19 @@ class Trial:
         )
         self._summarizer = Summarizer(configuration, self._thread, _Nobody(), publisher, self._clock)
         self._desk = Desk(self._summarizer.site, store, Envelope(publisher, self._clock), self._clock)
+        self._refuse_final()
         drawn_on = dict.fromkeys(tag for machine in configuration.machines.values() for tag in tags_of(machine))
         ids = await self._thread.call(store.register, [(tag, True) for tag in drawn_on])
         self._lasting = {ids[tag] for tag in drawn_on if tags[tag].settings.store == "change"}
         return {tag: ids[tag] for tag in drawn_on}
+
+    def _refuse_final(self) -> None:
+        """Refuse entries that come too late before all that time has passed."""
+        for told in self._told:
+            try:
+                self._desk.refuse_final(told.made if told.request.start is None else told.request.start, told.made)
+            except EntryRefused as error:
+                raise EntryRefused(f"{told.place}: {error}") from error
 
     # ---------------------------------------------------------------------------------------------- the run
 
