@@ -392,3 +392,41 @@ calendar:
     for size in ("shift", "1h", "day"):
         assert made(floor, size) == counted(floor, size), size
     await floor.thread.close()
+
+
+SCANNER = """  scanner:
+    driver: serial
+    url: socket://127.0.0.1:1
+    frame: {end: "\\\\n"}
+    pattern: '(?P<pieces>\\\\d+)'
+    tags: {pieces: {address: pieces, type: int, store: every}}
+machines:
+"""
+
+
+async def test_items_of_a_scanner_are_unobserved_by_what_was_not_seen_long_before(tmp_path: Path) -> None:
+    text = BY_TAG.replace("machines:\n", SCANNER.replace("\\\\", "\\")).replace(
+        "{tag: plc.count, max_rate: 100 /s, rollover: 4294967296}", "{tag: scanner.pieces, kind: increment}"
+    )
+    floor = Floor(tmp_path / "data", configured(tmp_path / "config", text), FakeClock(NOON))
+    floor.ids |= floor.store.register([("scanner.pieces", True)])
+    for second in (*range(0, 100, 20), *range(130, 2 * H, 20)):
+        floor.put("plc.status", second, 1)
+    floor.put("plc.status", 100, None, "device_offline")
+    floor.put("scanner.pieces", 50, 5)
+    floor.put("scanner.pieces", 2_000, 7)
+    await floor.until(1_990, step=500)
+    await floor.until(2_020, step=10)
+    await floor.until(H + 10, step=500)
+
+    def unobserved() -> list[int]:
+        return [
+            sum(data["quantity"]["unobserved"] for data in floor.truth(size).values()) for size in ("10s", "1min", "1h")
+        ]
+
+    assert unobserved() == [12, 12, 12], "nobody knows what the first ones were made in"
+    floor.put("plc.status", 100, 1)
+    floor.put("plc.status", 120, 1)
+    await floor.until(H + 100, step=10)
+    assert unobserved() == [5, 5, 5]
+    await floor.thread.close()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple, cast
 
 from edge_agent import production, record, shifts
-from edge_agent.contract import NS_PER_S
+from edge_agent.contract import NS_PER_S, Quality
 from edge_agent.entries import Entry
 from edge_agent.equipment import Row
 from edge_agent.production import COUNTER_LOOKBACK_READINGS, Interval, Machine
@@ -17,6 +17,7 @@ from edge_agent.summarizer.line import LONG_NS, NEVER, Again, Evidence, Job, Lin
 from edge_agent.summarizer.said import said
 from edge_agent.summarizer.site import Site
 
+_BAD = int(Quality.BAD)
 HOUR_NS = 3_600 * NS_PER_S
 SPAN_NS = 6 * HOUR_NS
 """How much is closed at once after a long absence, so that catching up needs little memory."""
@@ -182,6 +183,9 @@ class Gatherer:
         since = point - max(production.lookback_ns(machine) for machine in machines)
         first = self._store.readings.first_time(tags) or since
         rows = self.rows(tags, since, until)
+        silent = min([since, *_before(machines, rows, point)])
+        if silent < since:
+            since, rows = silent, self.rows(tags, silent, until)
         while since > first and point - since < self._site.keep_ns and _cut(machines, rows, since, point):
             since = point - 4 * (point - since)
             rows = self.rows(tags, since, until)
@@ -197,6 +201,16 @@ class Gatherer:
     def rows(self, tags: Iterable[str], since: int, until: int) -> dict[str, list[Row]]:
         """The readings of tags, with what holds at the start and what counts need before it."""
         return self._store.readings.steps_of(tags, since, until, COUNTER_LOOKBACK_READINGS)
+
+
+def _before(machines: Iterable[Machine], rows: Mapping[str, Sequence[Row]], point: int) -> Iterator[int]:
+    """The last good readings before a time of counts whose silence is no gap: what comes next was made since then."""
+    for machine in machines:
+        for rules in machine.rules:
+            if machine.hold_ns.get(rules.tag) is None:
+                yield from [time for time, _, quality, _ in rows.get(rules.tag, ()) if quality < _BAD and time < point][
+                    -1:
+                ]
 
 
 def _cut(machines: Iterable[Machine], rows: dict[str, list[Row]], since: int, point: int) -> bool:
