@@ -9,7 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from test_jobs import BY_TAG, SHIFTS, configured
+from floor import BY_TAG, SHIFTS, configured
 from test_production import PRESS
 
 from edge_agent import __version__, bases, record

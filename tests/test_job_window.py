@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fakes import FakeClock
-from test_jobs import BY_PERSON, Floor, configured
+from floor import BY_PERSON, Floor, configured
 from test_summarizer import NOON
 
 
