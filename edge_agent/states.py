@@ -79,9 +79,9 @@ class States:
         """A machine's state as it was found last; None before the first look."""
         return self._seen[machine].present
 
-    def forget(self, machine: str) -> None:
-        """Reckon a machine's counts anew, and look at its state: something before now has changed."""
-        self._seen[machine].running.forget()
+    def forget(self, machine: str, since: int) -> None:
+        """Reckon a machine's counts from `since` anew, and look at its state: something since then has changed."""
+        self._seen[machine].running.forget(since)
         self._seen[machine].readings = ()
 
     async def tell(self) -> None:

@@ -129,7 +129,7 @@ class Verbs:
         await self._thread.flush()
         entry = await self._thread.call(self._desk.take, request)
         log.info("%s: %s by %s", entry.machine, entry.kind, entry.by)
-        self._summarizer.reopened(entry.machine)
+        self._summarizer.reopened(entry.machine, entry.start_ns)
         self._uplink.wake()
         publisher = self._summarizer.site.publisher
         settings = self._configuration.machines[entry.machine]

@@ -91,7 +91,7 @@ class DeskBench(Bench):
     async def take(self, request: Request) -> Entry:
         await self.thread.flush()
         entry = await self.thread.call(self.desk.take, request)
-        self.summarizer.reopened(entry.machine)
+        self.summarizer.reopened(entry.machine, entry.start_ns)
         return entry
 
     def of(self, kind: str) -> list[dict[str, Any]]:

@@ -10,13 +10,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
+import typer
 from brokers import free_port
 
 from edge_agent import __version__, control
+from edge_agent.cli.common import parse_time
+from edge_agent.timestamps import parse
 
 HERE = Path(__file__).parent
 CONFIG = """
@@ -342,3 +347,36 @@ def test_every_verb_has_help_with_an_example(folder: Folder) -> None:
         shown = folder.verb(command.callback.__name__, "--help")
         assert shown.returncode == 0
         assert "edge-agent " in shown.stdout, command.callback.__name__
+
+
+@pytest.mark.parametrize(
+    ("text", "ahead", "local"),
+    [
+        ("2026-11-23T07:00:00Z", False, "2026-11-23T08:00:00+01:00"),
+        ("2026-11-23 08:00", False, "2026-11-23T08:00:00+01:00"),
+        ("2026-07-01T08:00:30", False, "2026-07-01T08:00:30+02:00"),
+        ("2026-11-23", False, "2026-11-23T00:00:00+01:00"),
+    ],
+)
+def test_time_without_an_offset_is_in_the_zone_of_the_agent(text: str, ahead: bool, local: str) -> None:
+    assert parse_time(text, "Europe/Paris", ahead) == parse(local)
+
+
+def test_time_of_day_is_the_last_that_was_or_todays() -> None:
+    zone = ZoneInfo("Asia/Tokyo")
+    now = datetime.now(zone)
+    for minutes in (-61, 61):
+        moment = (now + timedelta(minutes=minutes)).replace(second=0, microsecond=0)
+        text = f"{moment:%H:%M}"
+        was, is_today = parse_time(text, "Asia/Tokyo"), parse_time(text, "Asia/Tokyo", ahead=True)
+        assert was is not None
+        assert is_today is not None
+        assert datetime.fromtimestamp(was // 10**9, zone).strftime("%H:%M") == text
+        assert 0 <= now.timestamp() - was / 1e9 < 86_400 + 60
+        assert datetime.fromtimestamp(is_today // 10**9, zone).date() == now.date()
+
+
+@pytest.mark.parametrize("text", ["25:00", "yesterday", "2026-13-01", "14.05"])
+def test_time_that_is_none_is_refused_with_what_to_write(text: str) -> None:
+    with pytest.raises(typer.BadParameter, match="14:05"):
+        parse_time(text, "Europe/Paris")

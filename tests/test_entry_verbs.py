@@ -133,7 +133,7 @@ def test_entry_says_in_a_line_what_it_has_written_down_and_its_number_withdraws_
         (("scrap", "press", "1", "--at", "9999-12-31"), 1, "is no time from 1970 to 2262"),
         (("scrap", "press", "1", "--at", "90 d"), 1, "and what was before that is final"),
         (("scrap", "press", "1", "--at", "900000 d"), 1, "is no time from 1970 to 2262"),
-        (("scrap", "press", "1", "--at", "soon"), 2, "nor how long ago, such as 2 h"),
+        (("scrap", "press", "1", "--at", "soon"), 2, "2 h (ago) are"),
         (("planned-stop", "press", "--for", "2"), 2, "a duration is a number and its unit"),
         (("planned-stop", "press", "--for", "2 h", "--to", "1 h"), 2, "say the same; give one of them"),
         (("planned-stop", "press"), 1, "until when is it planned? give --to, or --for such as 2 h"),

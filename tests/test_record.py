@@ -83,7 +83,8 @@ def test_production_data_of_the_design_example_has_its_printed_digits() -> None:
         '"oee_index": 0.82277, "throughput_rate_per_h": 1200.0, "nee_index": 0.82277, '
         '"technical_efficiency": 0.867193, '
         '"setup_rate": 0.0, "utilization_efficiency": 0.867193, "scrap_ratio": 0.008333, "rework_ratio": null, '
-        '"first_pass_yield": null, "mtbf_h": null, "mttf_h": null, "mttr_h": null, "industry_ooe": 0.795499, "industry_teep": 0.795499}',
+        '"first_pass_yield": null, "mtbf_h": null, "mttf_h": null, "mttr_h": null, '
+        '"industry_ooe": 0.795499, "industry_teep": 0.795499}',
         "completeness": '{"observed_s": 3590.2, "missing_s": {"device_offline": 9.8, "agent_down": 0.0, '
         '"bad_quality": 0.0, "unmapped_state": 0.0, "stale": 0.0, "not_started": 0.0, "misconfigured": 0.0, '
         '"overflow": 0.0}, "uncertain_s": 0.0, "ratio": 0.997278, "complete": false}',

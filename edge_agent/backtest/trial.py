@@ -243,7 +243,7 @@ class Trial:
             raise EntryRefused(f"{told.place}: {error}") from error
         if told.number is not None:
             self._numbers[told.number] = entry.number
-        self._summarizer.reopened(entry.machine)
+        self._summarizer.reopened(entry.machine, entry.start_ns)
 
     def _renumbered(self, told: Told) -> Request:
         """The request; of a withdrawal with the number that the other entry has here."""

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from edge_agent.cli.common import load_usable, parse_time, print_json
+from edge_agent.cli.common import load_usable, parse_time, print_json, zone_of
 
 
 def backtest(
@@ -50,9 +50,14 @@ def backtest(
     for name, faults in configuration.disabled.items():
         print(f"edge-agent: {name} is left out: {faults[0]}", file=sys.stderr)
     with TemporaryDirectory(prefix="edge-agent-backtest-") as folder:
-        told = [] if entries is None else read_entries(entries.read_text(encoding="utf-8").splitlines(), str(entries))
+        told = [] if entries is None else read_entries(_lines(entries), str(entries))
         trial = Trial(
-            configuration, Path(folder), until_ns=parse_time(until), hold=hold, revisions=revisions, told=told
+            configuration,
+            Path(folder),
+            until_ns=parse_time(until, zone_of(configuration)),
+            hold=hold,
+            revisions=revisions,
+            told=told,
         )
         try:
             if str(readings) == "-":
@@ -66,3 +71,14 @@ def backtest(
             print(f"edge-agent: {complaint}", file=sys.stderr)
         for item in trial.records():
             print_json(item)
+
+
+def _lines(path: Path) -> list[str]:
+    from edge_agent.backtest import EntriesError
+
+    try:
+        return path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise EntriesError(
+            f"{path}: no JSON lines in UTF-8: {error}; `edge-agent records --json` writes them"
+        ) from error

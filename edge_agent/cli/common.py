@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,9 @@ from edge_agent.contract import ConfigError
 if TYPE_CHECKING:
     from edge_agent.config import Configuration
     from edge_agent.listing import Page
+
+_HAS_OFFSET = re.compile(r"([Zz]|[+-]\d\d:?\d\d)$")
+_OF_DAY = re.compile(r"\d{1,2}:\d\d(:\d\d)?")
 
 ConfigOption = Annotated[
     Path | None,
@@ -70,23 +74,42 @@ def listed(configuration: Configuration, verb: str, page: Page, arguments: dict[
             yield from items
 
 
-def parse_time(text: str | None) -> int | None:
-    """An RFC 3339 time, or how long ago (`2 h`), in ns since 1970 UTC."""
+def zone_of(configuration: Configuration) -> str:
+    """The time zone of the times that people write."""
+    return "UTC" if configuration.agent is None else configuration.agent.timezone
+
+
+def parse_time(text: str | None, zone: str = "UTC", ahead: bool = False) -> int | None:
+    """A time as people write it, in ns since 1970 UTC; None for None.
+
+    How long ago (`2 h`), an RFC 3339 time, one without an offset in the zone (`2026-11-23 14:05`), or a time of day in
+    the zone (`14:05`): the last one that was, or, with `ahead`, today's.
+    """
+    from datetime import datetime, timedelta
     from time import time_ns
+    from zoneinfo import ZoneInfo
 
     from edge_agent.contract import parse_duration
     from edge_agent.timestamps import parse
 
     if text is None:
         return None
+    text = text.strip()
     try:
         return time_ns() - parse_duration(text)
     except ValueError:
         pass
     try:
-        return parse(text)
+        if _HAS_OFFSET.search(text):
+            return parse(text)
+        now = datetime.now(ZoneInfo(zone))
+        of_day = _OF_DAY.fullmatch(text)
+        local = datetime.fromisoformat(f"{now.date()}T{text:0>5}" if of_day else text).replace(tzinfo=ZoneInfo(zone))
+        if of_day and local > now and not ahead:
+            local -= timedelta(days=1)
+        return int(local.timestamp() * 1_000) * 1_000_000
     except ValueError as error:
-        raise typer.BadParameter(f"{error}, nor how long ago, such as 2 h") from error
+        raise typer.BadParameter(f"{text!r} is no time; 14:05, 2026-11-23 14:05 or 2 h (ago) are") from error
 
 
 def print_json(item: Any) -> None:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edge_agent.cli.common import ConfigOption, JsonOption, load_usable, parse_time, print_json
+from edge_agent.cli.common import ConfigOption, JsonOption, load_usable, parse_time, print_json, zone_of
+
+if TYPE_CHECKING:
+    from edge_agent.config import Configuration
 
 entry = typer.Typer(
     no_args_is_help=True,
     help="Tell the agent a reason, scrap, a job, a planned stop. Entries are kept for ever and correct what was said.",
-    epilog="Times are RFC 3339, or how long ago: 20 min. What was told is published on …/MACHINE/entry.",
+    epilog="Times: 14:05 or 2026-11-23 14:05 in the agent's time zone, with an offset as 2026-11-23T14:05:00Z, or how "
+    "long ago: 20 min. What was told is published on …/MACHINE/entry.",
 )
 device = typer.Typer(no_args_is_help=True, help="Tell the agent about a device.")
 
@@ -28,28 +33,32 @@ CountArgument = Annotated[int, typer.Argument(help="How many; below 0 takes back
 
 
 def _tell(config: Path | None, json_lines: bool, kind: str, machine: str, by: str | None, **said: Any) -> None:
-    """Send an entry to the running agent, and print what it has written down."""
+    """Send an entry to the running agent, and print what it has written down. Times are in the agent's zone."""
     from edge_agent.contract import EdgeAgentError
     from edge_agent.control import LONGEST_REQUEST_BYTES
 
-    arguments = {"kind": kind, "machine": machine, "by": by} | said
+    configuration = load_usable(config)
+    zone, ahead = zone_of(configuration), kind == "planned-stop"
+    times = {name: parse_time(said.pop(name, None), zone, ahead) for name in ("start", "end")}
+    if (length := said.pop("for_ns", None)) is not None:
+        times["end"] = (time.time_ns() if times["start"] is None else times["start"]) + length
+    arguments = {"kind": kind, "machine": machine, "by": by} | times | said
     if len(json.dumps(arguments)) > LONGEST_REQUEST_BYTES // 2:
         raise EdgeAgentError("that is too much to tell at once; make it shorter")
-    for item in _asked(config, "entry", arguments):
+    for item in _asked(configuration, "entry", arguments):
         if json_lines:
             print_json(item)
         else:
-            time = f"for {item['start']}" + (f" to {item['end']}" if item["end"] else "")
-            print(f"{item['machine']}: entry {item['entry']}, {item['kind']} by {item['by']} {time}")
+            when = f"for {item['start']}" + (f" to {item['end']}" if item["end"] else "")
+            print(f"{item['machine']}: entry {item['entry']}, {item['kind']} by {item['by']} {when}")
 
 
-def _asked(config: Path | None, verb: str, arguments: dict[str, Any]) -> Iterator[Any]:
+def _asked(configuration: Configuration, verb: str, arguments: dict[str, Any]) -> Iterator[Any]:
     """The running agent's answer; without one nothing can be told."""
     from edge_agent import control
     from edge_agent.agent import data_folder
     from edge_agent.contract import EdgeAgentError
 
-    configuration = load_usable(config)
     assert configuration.agent is not None  # noqa: S101 - load_usable has seen to it
     socket = control.find(configuration.agent.name, data_folder(configuration.agent))
     if socket is None:
@@ -73,7 +82,7 @@ def reason(
     """
     _tell(
         config, json_lines, "reason", machine, by,
-        start=parse_time(begin), end=parse_time(end), body={"reason": reason},
+        start=begin, end=end, body={"reason": reason},
     )  # fmt: skip
 
 
@@ -91,7 +100,7 @@ def scrap(
 
     Example: `edge-agent entry scrap press-01 12 --reason "dimension/too long" --at "20 min"`
     """
-    _tell(config, json_lines, "scrap", machine, by, start=parse_time(at), body={"count": count, "reason": reason})
+    _tell(config, json_lines, "scrap", machine, by, start=at, body={"count": count, "reason": reason})
 
 
 @entry.command()
@@ -108,7 +117,7 @@ def rework(
 
     Example: `edge-agent entry rework press-01 3`
     """
-    _tell(config, json_lines, "rework", machine, by, start=parse_time(at), body={"count": count, "reason": reason})
+    _tell(config, json_lines, "rework", machine, by, start=at, body={"count": count, "reason": reason})
 
 
 @entry.command()
@@ -125,7 +134,7 @@ def correction(
 
     Example: `edge-agent entry correction press-01 --at "2 h" -- -5`
     """
-    _tell(config, json_lines, "correction", machine, by, start=parse_time(at), body={"count": count, "quantity": of})
+    _tell(config, json_lines, "correction", machine, by, start=at, body={"count": count, "quantity": of})
 
 
 @entry.command("planned-stop")
@@ -143,21 +152,18 @@ def planned_stop(
 
     Example: `edge-agent entry planned-stop press-01 --from 2026-12-24T12:00:00+01:00 --for 6h`
     """
-    from time import time_ns
-
     from edge_agent.contract import parse_duration
 
-    start = parse_time(begin)
-    until = parse_time(end)
+    length = None
     if for_ is not None and end is not None:
         raise typer.BadParameter("--for and --to say the same; give one of them")
     if for_ is not None:
         try:
-            until = (time_ns() if start is None else start) + parse_duration(for_)
+            length = parse_duration(for_)
         except ValueError as error:
             raise typer.BadParameter(f"--for: {error}") from error
     body = {} if reason is None else {"reason": reason}
-    _tell(config, json_lines, "planned-stop", machine, by, start=start, end=until, body=body)
+    _tell(config, json_lines, "planned-stop", machine, by, start=begin, end=end, for_ns=length, body=body)
 
 
 @entry.command("job-start")
@@ -184,7 +190,7 @@ def job_start(
             raise typer.BadParameter(f"--field {each}: write name=value")
         fields[name] = value
     body = {"job": job, "product": product, "operation": operation, "planned_quantity": quantity, "fields": fields}
-    _tell(config, json_lines, "job-start", machine, by, start=parse_time(at), body=body)
+    _tell(config, json_lines, "job-start", machine, by, start=at, body=body)
 
 
 @entry.command("job-end")
@@ -199,7 +205,7 @@ def job_end(
 
     Example: `edge-agent entry job-end press-01`
     """
-    _tell(config, json_lines, "job-end", machine, by, start=parse_time(at), body={})
+    _tell(config, json_lines, "job-end", machine, by, start=at, body={})
 
 
 @entry.command("counter-replaced")
@@ -217,7 +223,7 @@ def counter_replaced(
     Example: `edge-agent entry counter-replaced press-01 --value 0 --at "5 min"`
     """
     body = {"tag": tag, "value": value}
-    _tell(config, json_lines, "counter-replaced", machine, by, start=parse_time(at), body=body)
+    _tell(config, json_lines, "counter-replaced", machine, by, start=at, body=body)
 
 
 @entry.command()
@@ -233,7 +239,7 @@ def note(
 
     Example: `edge-agent entry note press-01 "new seal on the ram"`
     """
-    _tell(config, json_lines, "note", machine, by, start=parse_time(at), body={"text": text})
+    _tell(config, json_lines, "note", machine, by, start=at, body={"text": text})
 
 
 @entry.command()
@@ -267,7 +273,7 @@ def mute(
         duration = parse_duration(for_)
     except ValueError as error:
         raise typer.BadParameter(f"--for: {error}") from error
-    for item in _asked(config, "mute", {"device": name, "for_ns": duration}):
+    for item in _asked(load_usable(config), "mute", {"device": name, "for_ns": duration}):
         if json_lines:
             print_json(item)
         else:

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from edge_agent.cli.common import ConfigOption, JsonOption, listed, load_usable, parse_time, print_json, print_table
+from edge_agent.cli.common import (
+    ConfigOption,
+    JsonOption,
+    listed,
+    load_usable,
+    parse_time,
+    print_json,
+    print_table,
+    zone_of,
+)
 from edge_agent.contract import EdgeAgentError
 
 if TYPE_CHECKING:
@@ -100,8 +109,9 @@ def readings(
     """
     from edge_agent.listing import readings_page
 
-    arguments = {"tags": tag or [], "since": parse_time(since), "until": parse_time(until)}
     configuration = load_usable(config)
+    begin, end = (parse_time(text, zone_of(configuration)) for text in (since, until))
+    arguments = {"tags": tag or [], "since": begin, "until": end}
     _warn_of_unknown(configuration, tag or [])
     items = listed(configuration, "readings", readings_page, arguments)
     if json_lines:
@@ -147,8 +157,10 @@ def records(
     """
     from edge_agent.listing import records_page
 
-    arguments = {"type": kind, "since": parse_time(since), "until": parse_time(until), "waiting": waiting}
-    items = listed(load_usable(config), "records", records_page, arguments)
+    configuration = load_usable(config)
+    begin, end = (parse_time(text, zone_of(configuration)) for text in (since, until))
+    arguments = {"type": kind, "since": begin, "until": end, "waiting": waiting}
+    items = listed(configuration, "records", records_page, arguments)
     if json_lines:
         for item in items:
             print_json(item)

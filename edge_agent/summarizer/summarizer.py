@@ -99,13 +99,13 @@ class Summarizer:
             if line.of.machine.name == machine:
                 line.look_at = min(line.look_at, self._clock.now() + line.of.settle_ns)
 
-    def reopened(self, machine: str) -> None:
-        """Look at what is to be looked at again of a machine: something was told of it."""
+    def reopened(self, machine: str, since: int) -> None:
+        """Look at what is to be looked at again of a machine: something was told of a time since `since`."""
         for line in self._lines:
             if line.of.machine.name == machine:
                 line.reopen_at = 0
                 line.look_at = min(line.look_at, self._clock.now() + line.of.settle_ns)
-        self.states.forget(machine)
+        self.states.forget(machine, since)
 
     async def close_due(self) -> None:
         """Close every window whose settle time has passed, and look again at what is to be looked at again."""
@@ -165,7 +165,7 @@ class Summarizer:
         self._warn_of_unmapped(line, found.windows.values())
         line.said_until = max(line.said_until, job.look[1])
         if not job.regular:
-            self.states.forget(line.of.machine.name)
+            self.states.forget(line.of.machine.name, job.look[0])
         else:
             line.looked_until, line.unsettled = job.look[1], found.unsettled
             if found.unsettled is not None:
