@@ -92,7 +92,8 @@ def test_production_data_of_the_design_example_has_its_printed_digits() -> None:
 
 
 def test_production_data_names_its_fact_its_shift_and_its_day() -> None:
-    data = record.production_data(PRESS, PARIS, "1h", design_window(), revisable_until_ns=at("2026-12-07T05:00:00Z"))
+    revision = record.Revision(revisable_until_ns=at("2026-12-07T05:00:00Z"))
+    data = record.production_data(PRESS, PARIS, "1h", design_window(), revision)
     assert data["key"] == f"{SUBJECT}/production/1h/2026-11-23T06:00:00Z"
     assert (data["start"], data["end"]) == ("2026-11-23T06:00:00Z", "2026-11-23T07:00:00Z")
     assert (data["shift"], data["production_day"]) == ("early", "2026-11-23")
@@ -132,10 +133,8 @@ def test_topics_are_literal_and_stable() -> None:
 
 def test_revision_carries_what_it_replaces_and_validates() -> None:
     first = record.production_data(PRESS, PARIS, "1h", design_window())
-    second = record.production_data(
-        PRESS, PARIS, "1h", design_window(), revision=1, revised_because="late_reading",
-        previous=record.previous_of(first), withdrawn=True, final=True,
-    )  # fmt: skip
+    revision = record.Revision(1, "late_reading", record.previous_of(first), withdrawn=True, final=True)
+    second = record.production_data(PRESS, PARIS, "1h", design_window(), revision)
     received = valid("production", production_event(second))["data"]
     assert received["previous"] == {"revision": 0, "quantity": first["quantity"], "time_s": first["time_s"]}
 

@@ -10,17 +10,19 @@ from edge_agent.record.events import (
     production_topic,
     state_topic,
 )
-from edge_agent.record.facts import Because, gap_data, previous_of, production_data, state_data, status_data
+from edge_agent.record.facts import gap_data, previous_of, production_data, state_data, status_data
 from edge_agent.record.jobs import job_data, job_key, job_progress, job_topic, previous_job
+from edge_agent.record.revision import Because, EventBecause, Revision
 from edge_agent.record.schemas import TYPES, envelope_schema, schema
-from edge_agent.record.stops import StopBecause, downtime_data, downtime_key, downtime_topic, previous_stop
+from edge_agent.record.stops import downtime_data, downtime_key, downtime_topic, previous_stop
 from edge_agent.record.told import entry_data, entry_topic
 
 __all__ = [
     "TYPES",
     "Because",
+    "EventBecause",
     "Publisher",
-    "StopBecause",
+    "Revision",
     "agent_topic",
     "downtime_data",
     "downtime_key",

@@ -9,6 +9,7 @@ from edge_agent.contract import NS_PER_S
 from edge_agent.metrics import milliseconds, planned_operation_ns, ratio
 from edge_agent.production import Machine, Present, Tally, WindowData
 from edge_agent.record.events import gap_key, production_key
+from edge_agent.record.revision import FIRST, Revision
 from edge_agent.shifts import Calendar
 from edge_agent.timestamps import rfc3339
 
@@ -18,21 +19,13 @@ DEFINITION_VERSION = 1
 MEAN_TIMES = "mtbf=mttf+mttr; mttf=(run+setup)/failures; mttr=down/failures"
 """The convention of the mean times, of which there are several."""
 
-Because = Literal["late_reading", "backfill", "late_loss", "reclassified", "entry", "clock"]
-
 
 def production_data(
     machine: Machine,
     calendar: Calendar,
     window: str,
     found: WindowData,
-    *,
-    revision: int = 0,
-    revised_because: Because | None = None,
-    previous: dict[str, Any] | None = None,
-    withdrawn: bool = False,
-    final: bool = False,
-    revisable_until_ns: int | None = None,
+    revision: Revision = FIRST,
 ) -> dict[str, Any]:
     """The data of one window's production record.
 
@@ -41,23 +34,11 @@ def production_data(
         calendar: the site's, for shift and production day.
         window: the window's name, such as `1h`.
         found: what `production.compute` found for it.
-        revision: 0 for the first, then one more each time.
-        revised_because: why it is said again; None for the first.
-        previous: `previous_of` the revision before; None for the first.
-        withdrawn: the fact has ceased.
-        final: nothing can change it any more.
-        revisable_until_ns: until when something may still change it; None when final or not known.
+        revision: which saying of it this is; its `previous` is `previous_of` the one before.
     """
     times = times_ms(found)
     return {
-        "key": production_key(machine.subject, window, found.start_ns),
-        "revision": revision,
-        "revised_because": revised_because,
-        "previous": previous,
-        "withdrawn": withdrawn,
-        "final": final,
-        "revisable_until": None if revisable_until_ns is None else rfc3339(revisable_until_ns),
-        "machine": machine.name,
+        **revision.head(production_key(machine.subject, window, found.start_ns), machine.name),
         "window": window,
         "start": rfc3339(found.start_ns),
         "end": rfc3339(found.end_ns),

@@ -8,7 +8,8 @@ from typing import Any
 from edge_agent.contract import NS_PER_S
 from edge_agent.production import Machine, WindowData
 from edge_agent.production.jobs import JobFact, Progress
-from edge_agent.record.facts import Because, completeness_data, quantity_data, times_ms
+from edge_agent.record.facts import completeness_data, quantity_data, times_ms
+from edge_agent.record.revision import FIRST, Revision
 from edge_agent.timestamps import rfc3339
 
 RESPONSE = (
@@ -45,13 +46,7 @@ def job_data(
     key: str,
     job: JobFact,
     found: WindowData | None,
-    *,
-    revision: int = 0,
-    revised_because: Because | str | None = None,
-    previous: dict[str, Any] | None = None,
-    withdrawn: bool = False,
-    final: bool = False,
-    revisable_until_ns: int | None = None,
+    revision: Revision = FIRST,
 ) -> dict[str, Any]:
     """The data of a job; `found` is its window, from start to end; None while it is in work.
 
@@ -60,14 +55,7 @@ def job_data(
     times = None if found is None else times_ms(found)
     quantity = None if found is None else quantity_data(machine, found)
     return {
-        "key": key,
-        "revision": revision,
-        "revised_because": revised_because,
-        "previous": previous,
-        "withdrawn": withdrawn,
-        "final": final,
-        "revisable_until": None if revisable_until_ns is None else rfc3339(revisable_until_ns),
-        "machine": machine.name,
+        **revision.head(key, machine.name),
         "job": job.name,
         "operation": job.operation,
         "product": job.product,

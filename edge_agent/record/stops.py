@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 from edge_agent.metrics import milliseconds
 from edge_agent.production import Machine
 from edge_agent.production.downtime import StopFact
-from edge_agent.record.facts import Because
+from edge_agent.record.revision import FIRST, Revision
 from edge_agent.shifts import Calendar
 from edge_agent.timestamps import rfc3339
-
-StopBecause = Because | Literal["ended", "reason"]
 
 
 def downtime_topic(prefix: str, subject: str) -> str:
@@ -30,25 +28,12 @@ def downtime_data(
     calendar: Calendar,
     key: str,
     stop: StopFact,
-    *,
-    revision: int = 0,
-    revised_because: StopBecause | None = None,
-    previous: dict[str, Any] | None = None,
-    withdrawn: bool = False,
-    final: bool = False,
-    revisable_until_ns: int | None = None,
+    revision: Revision = FIRST,
 ) -> dict[str, Any]:
     """The data of a stop; arguments as of `production_data`."""
     reason = stop.reason
     return {
-        "key": key,
-        "revision": revision,
-        "revised_because": revised_because,
-        "previous": previous,
-        "withdrawn": withdrawn,
-        "final": final,
-        "revisable_until": None if revisable_until_ns is None else rfc3339(revisable_until_ns),
-        "machine": machine.name,
+        **revision.head(key, machine.name),
         "start": rfc3339(stop.start_ns),
         "end": None if stop.end_ns is None else rfc3339(stop.end_ns),
         "open": stop.end_ns is None,

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from edge_agent import record
 from edge_agent.production.downtime import StopFact
 from edge_agent.production.history import first_ns
 from edge_agent.production.jobs import JobFact
-from edge_agent.record import Because
+from edge_agent.record import Because, Revision
 from edge_agent.store import Draft, Store
 from edge_agent.summarizer.compute import bounded
 from edge_agent.summarizer.line import Found, Job, JobFound, Line
@@ -70,11 +70,8 @@ class Events:
             )
         until = self._site.revisable_until(calendar, stop.start_ns, stop.start_ns)
         data = record.downtime_data(
-            machine, calendar, key, stop,
-            revision=0 if before is None else before["revision"] + 1,
-            previous=None if before is None else record.previous_stop(before),
-            final=until <= now, revisable_until_ns=None if until <= now else until,
-        )  # fmt: skip
+            machine, calendar, key, stop, next_revision(before, record.previous_stop, None, until, now)
+        )
         if before is not None:
             if stated(before) == stated(json.loads(record.freeze(data))):
                 return None
@@ -145,11 +142,8 @@ class Events:
         # Once the readings of its begin are not kept any more nobody can compute it again.
         until = self._site.revisable_until(self._site.calendar, fact.start_ns, fact.start_ns)
         data = record.job_data(
-            machine, key, fact, each.window,
-            revision=0 if before is None else before["revision"] + 1,
-            previous=None if before is None else record.previous_job(before),
-            final=until <= now, revisable_until_ns=None if until <= now else until,
-        )  # fmt: skip
+            machine, key, fact, each.window, next_revision(before, record.previous_job, None, until, now)
+        )
         if before is not None:
             if stated(before) == stated(json.loads(record.freeze(data))):
                 return None
@@ -163,6 +157,19 @@ class Events:
         before = self._store.records.latest(key)
         if before is not None and not before["withdrawn"]:
             yield self._withdrawn(line, before, "production", record.previous_of(before), why, now)
+
+
+def next_revision(
+    before: Mapping[str, Any] | None,
+    previous_of: Callable[[Mapping[str, Any]], dict[str, Any]],
+    why: record.EventBecause | None,
+    until: int,
+    now: int,
+) -> Revision:
+    """The saying of a fact after `before`, which may change until `until`."""
+    if before is None:
+        return Revision(revisable_until_ns=until, final=until <= now)
+    return Revision(before["revision"] + 1, why, previous_of(before), revisable_until_ns=until, final=until <= now)
 
 
 def _is_wanted(fact: JobFact, one: Said | None, job: Job, horizon: int) -> bool:
@@ -181,7 +188,7 @@ def _reclassified(job: Job) -> Because | None:
     return "reclassified" if job.settled else None
 
 
-def _change(before: Mapping[str, Any], after: Mapping[str, Any]) -> record.StopBecause:
+def _change(before: Mapping[str, Any], after: Mapping[str, Any]) -> record.EventBecause:
     """Why a stop that goes on is said again."""
     if before["open"] != after["open"]:
         return "ended"

@@ -11,7 +11,7 @@ from edge_agent import record, shifts
 from edge_agent.production import Interval, Machine, WindowData
 from edge_agent.store import Draft, Store
 from edge_agent.store.records import Progress
-from edge_agent.summarizer.events import Events, stated
+from edge_agent.summarizer.events import Events, next_revision, stated
 from edge_agent.summarizer.line import Again, Found, Job, JobFound, Line
 from edge_agent.summarizer.site import Site
 from edge_agent.timestamps import parse, rfc3339
@@ -103,11 +103,7 @@ class Issuer:
             calendar,
             each.size,
             window,
-            revision=before["revision"] + 1 if before else 0,
-            revised_because=each.why if before else None,
-            previous=record.previous_of(before) if before else None,
-            final=until <= now,
-            revisable_until_ns=None if until <= now else until,
+            next_revision(before, record.previous_of, each.why, until, now),
         )
         topic = record.production_topic(self._prefix, machine.subject, each.size)
         return Draft(
