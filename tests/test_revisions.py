@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from fakes import FakeClock, S
 from floor import BY_TAG, SHIFTS, Floor, configured
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from test_summarizer import NOON
 
@@ -27,6 +27,8 @@ from edge_agent.timestamps import parse
 
 H = 3_600
 SPAN = 1_200
+NO_SHRINKING = (Phase.explicit, Phase.generate)
+"""One example takes seconds, so that making it small takes longer than finding the fault in it."""
 DELAYS = (0, 0, 0, 0, 7, 45, 400, 4_000)
 LAST = SPAN + max(DELAYS) + 300
 TEXT = BY_TAG.replace("[10 s, 1 min, 1 h, job]", "[10 s, 1 min, 1 h, shift, job]") + SHIFTS
@@ -137,7 +139,7 @@ async def in_order(folder: Path, rows: Sequence[Any], entries: Sequence[Told]) -
     """What a store holds, in order of time; people tell in their order, when all is over."""
     floor = Floor(folder / "data", configured(folder / "config", TEXT), FakeClock(NOON))
     waiting = list(rows)
-    for second in (*range(10, SPAN + 60, 10), *range(SPAN + 60, LAST - 300, 500), LAST - 200):
+    for second in (*range(10, SPAN + 60, 10), *range(SPAN + 60, LAST - 300, 500), LAST - 200, LAST):
         while waiting and waiting[0].time < NOON + second * S:
             row = waiting.pop(0)
             number = floor.ids[row.tag]
@@ -219,13 +221,13 @@ async def _agree(puts: list[Put], entries: list[Told], killed_at: int) -> None:
             await floor.thread.close()
 
 
-@settings(max_examples=5, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=5, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), phases=NO_SHRINKING)
 @given(puts=_readings(), killed_at=st.integers(100, 6_000))
 async def test_truth_of_any_readings_is_the_same_in_any_order_of_arrival(puts: list[Put], killed_at: int) -> None:
     await _agree(puts, [], killed_at)
 
 
-@settings(max_examples=5, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=5, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), phases=NO_SHRINKING)
 @given(puts=_readings(), entries=_entries(), killed_at=st.integers(100, 6_000))
 async def test_truth_of_any_readings_and_entries_is_the_same_in_any_order_of_arrival(
     puts: list[Put], entries: list[Told], killed_at: int
