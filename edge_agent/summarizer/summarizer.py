@@ -110,7 +110,7 @@ class Summarizer:
     async def close_due(self) -> None:
         """Close every window whose settle time has passed, and look again at what is to be looked at again."""
         now = self._clock.now()
-        if now < min(self.next_due, self._scan_at):
+        if not self._lines or now < min(self.next_due, self._scan_at):
             return
         try:
             await self._thread.flush()  # every reading received until now is in the database
