@@ -98,11 +98,21 @@ def steps(rows: Sequence[Row], rules: CounterRules, hold_ns: int | None, known_u
     base: Seen | None = None
     held: list[Seen] = []
     gap_since_base = False
+    most: dict[int, int | None] = {}
     for seen in good(rows, whole, hold_ns, known_until_ns):
         if base is None:
             base = seen
             continue
         gap_since_base = gap_since_base or seen.gap
+        if not held and not gap_since_base and seen.count > base.count:  # nearly all: they go the short way
+            dt_ns, rise = seen.time_ns - base.time_ns, seen.count - base.count
+            if dt_ns not in most:
+                most[dt_ns] = rules.most(dt_ns)
+            limit = most[dt_ns]
+            if limit is None or rise <= limit:
+                found.append(Step(base.time_ns, seen.time_ns, rise * rules.items_per_count, 0, False, ()))
+                base = seen
+                continue
         if held and _follows(held[-1], seen, rules):
             held.append(seen)
             if len(held) > _CONFIRMATIONS:
