@@ -48,6 +48,8 @@ class _Seen:
     present: Present | None = None
     readings: tuple[Row | None, ...] = ()
     told: int = 0
+    silent_until: int = 0
+    """Until then it is not tried again, because it could not be told."""
 
 
 class States:
@@ -97,7 +99,7 @@ class States:
             now, until = self._clock.now(), seen.present.until_ns if seen.present else None
             due = now - seen.told >= REPEAT_NS
             changed = readings != seen.readings or (until is not None and now >= until)
-            if any(readings) and (due or changed):
+            if any(readings) and (due or changed) and now >= seen.silent_until:
                 if changed:
                     self._changed(seen.machine.name)
                 seen.readings = readings
@@ -108,7 +110,7 @@ class States:
                     raise
                 except Exception:  # one machine's state must not stop the others
                     log.exception("%s: the state could not be told; trying again in a minute", seen.machine.name)
-                    seen.told = now
+                    seen.silent_until = now + REPEAT_NS
 
     async def _look(self, seen: _Seen, due: bool) -> None:
         """Find a machine's present state, and tell it when it is due or another one."""

@@ -9,7 +9,7 @@ from typing import Any
 import jsonschema
 import pytest
 from desk_bench import CONFIG, DeskBench, clock_time
-from fakes import FakeClock
+from fakes import FakeClock, S
 from test_summarizer import NOON
 
 from edge_agent import record
@@ -133,3 +133,22 @@ async def test_state_of_a_machine_that_nobody_sees_is_unknown_and_says_why(bench
     data = await state_at(bench, 200)
     assert (data["state"], data["cause"], data["since"]) == ("unknown", "device_offline", clock_time(100))
     assert data["counts"]["produced"] == 90
+
+
+async def test_state_that_cannot_be_told_stops_no_other_and_is_said_once_a_minute(
+    bench: DeskBench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.run(0, 100, step=1)
+    await bench.thread.flush()
+    key = "acme/lyon/hall/a/press/downtime/2026-11-23T12:00:00Z"
+    bench.store._connection.execute(
+        "INSERT INTO record (epoch, number, type, key, revision, topic, sequence, issued, payload) "
+        "VALUES (1, 999, 'downtime', ?, 0, 't', 1, 0, ?)",
+        (key, b"damaged"),
+    )
+    for second in range(1, 91):
+        await bench.clock.advance(second - (bench.clock.now() - NOON) / S)
+        await bench.summarizer.states.tell()
+    assert {event["data"]["machine"] for _, event, _ in bench.told.latest} == {"saw"}
+    said = [line.getMessage() for line in caplog.records if "could not be told" in line.getMessage()]
+    assert said == ["press: the state could not be told; trying again in a minute"] * 2
