@@ -24,14 +24,16 @@ class Line:
     """One machine in work.
 
     `next_close` is when its next window closes, `look_at` when its stops and jobs are looked for, `reopen_at` when what
-    is to be looked at again has been quiet for long enough; all in ns of the wall time. `unsettled` is since when what
-    was said may still change without a late reading; before `said_until` something was said.
+    is to be looked at again has been quiet for long enough; after a failure none of it before `retry_at`; all in ns of
+    the wall time. `unsettled` is since when what was said may still change without a late reading; before `said_until`
+    something was said.
     """
 
     of: Summarized
     next_close: int = 0
     look_at: int = NEVER
     reopen_at: int = NEVER
+    retry_at: int = 0
     revised_at: int = 0
     said_until: int = 0
     unsettled: int | None = None
@@ -42,7 +44,7 @@ class Line:
     @property
     def due(self) -> int:
         """When something is to be done."""
-        return min(self.next_close, self.look_at, self.reopen_at)
+        return max(self.retry_at, min(self.next_close, self.look_at, self.reopen_at))
 
 
 class Evidence(NamedTuple):

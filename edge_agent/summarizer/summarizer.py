@@ -125,10 +125,10 @@ class Summarizer:
                 issued += await self._work_on(line, self._thread.committed)
             except StoreError as error:
                 log.warning("%s: windows wait for the disk: %s", line.of.machine.name, error)
-                line.next_close = line.look_at = line.reopen_at = self._clock.now() + RETRY_NS
+                line.next_close = line.look_at = line.reopen_at = line.retry_at = self._clock.now() + RETRY_NS
             except Exception:  # one machine's windows must not stop the others
                 log.exception("%s: windows could not be computed; trying again in a minute", line.of.machine.name)
-                line.next_close = line.look_at = line.reopen_at = self._clock.now() + RETRY_NS
+                line.next_close = line.look_at = line.reopen_at = line.retry_at = self._clock.now() + RETRY_NS
         if issued:
             self._uplink.wake()
 
