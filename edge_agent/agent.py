@@ -7,15 +7,17 @@ import gc
 import logging
 import os
 import signal
+from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Literal
 
 from edge_agent import __version__, bases, control, record, registry, systemd
+from edge_agent.backfill import Backfill, recalled
 from edge_agent.clock import EARLIEST_NS, Clock, SystemClock
 from edge_agent.config import Configuration
 from edge_agent.config.models import AgentSettings
-from edge_agent.contract import NS_PER_S, ConfigError, Device, Driver, Tag
+from edge_agent.contract import NS_PER_S, ConfigError, Device, Driver, HasHistory, Tag
 from edge_agent.envelope import Envelope
 from edge_agent.intake import Intake, TagState
 from edge_agent.machines import tags_of
@@ -120,7 +122,7 @@ class Agent:
             log.info("stopped")
 
     def _begin(self, store: Store) -> None:
-        now = self._clock.now()
+        now, alive = self._clock.now(), store.fact("alive")
         identity = store.begin(now)
         basis = bases.write(basis_of(self.configuration, self._publisher))
         store.remember_configuration(self.configuration.hash, self.configuration.document, now, basis)
@@ -129,6 +131,7 @@ class Agent:
             (tag.name, tag.name in drawn_on) for device in self.configuration.devices.values() for tag in device.tags
         ]
         self._tag_ids = store.register(tags)
+        self._recalled = {name: recalled(store, name, machine, alive) for name, machine in tags}
         disabled = {name.partition(".")[2] for name in self.configuration.disabled if name.startswith("devices.")}
         with store.transaction():
             store.readings.mark_misconfigured(disabled, now)
@@ -189,7 +192,7 @@ class Agent:
 
     def _tag_states(self) -> dict[Tag, TagState]:
         drawn_on = {tag for machine in self.configuration.machines.values() for tag in tags_of(machine)}
-        return {
+        states = {
             tag: TagState(
                 tag,
                 self._tag_ids[tag.name],
@@ -200,16 +203,25 @@ class Agent:
             for device in self.configuration.devices.values()
             for tag in device.tags
         }
+        for tag, state in states.items():
+            state.lost_since, state.device_time = self._recalled[tag.name]
+            state.lost_after = state.device_time
+        return states
 
     def _make_links(self) -> list[Link]:
         shared: dict[tuple[type[Driver], str], list[Device]] = {}
         for device in self.configuration.devices.values():
             driver = registry.driver(device.settings.driver)
             shared.setdefault((driver, driver.link(device.settings)), []).append(device)
-        return [
-            Link(key, driver(devices), devices, self._intake, self._thread.append, self._clock)
-            for (driver, key), devices in shared.items()
-        ]
+        return [self._make_link(key, devices) for (_, key), devices in shared.items()]
+
+    def _make_link(self, key: str, devices: Sequence[Device]) -> Link:
+        driver = registry.construct(devices, self._folder)
+        fill = None
+        if isinstance(driver, HasHistory):
+            kept = self.configuration.buffer.keep_readings
+            fill = Backfill(driver, devices, self._intake, self._thread, self._clock, kept).run
+        return Link(key, driver, devices, self._intake, self._thread.append, self._clock, fill=fill)
 
     async def _make_uplink(self) -> Uplink:
         take = self._thread.store.take_number

@@ -16,21 +16,31 @@ from edge_agent.store.values import PACKED, pack
 
 SIGN_OF_LIFE_NS = 10 * NS_PER_S
 """How far apart the signs of life of a stream may be, as its contract says."""
+SHOWN = 32
 NOTHING = object()
 """The value of a tag that has never been stored: equal to none."""
 
 
 class TagState:
-    """What is known of one tag: how its readings are treated, and the one that was stored last."""
+    """What is known of one tag: how its readings are treated, the one that was stored last, and what was lost.
+
+    Attributes:
+        lost_since: since when nothing is known, until its history has been asked for; None: nothing is missing.
+        lost_after: the newest time that the device itself had given by then.
+        device_time: the newest time that it has given.
+        resumed: whether it has given one since the loss.
+        shown: the first one after each of the last losses: what the device showed, though it may have happened earlier.
+    """
 
     __slots__ = (
-        "cause", "deadband", "divisor", "id", "machine", "max_skew_ns", "name", "offset", "quality", "raw",
-        "refresh_ns", "scale", "scaled", "simple", "skew_ns", "stored", "stream", "value",
+        "cause", "deadband", "device_time", "divisor", "id", "lost_after", "lost_since", "machine", "max_skew_ns",
+        "name", "offset", "place", "quality", "raw", "refresh_ns", "resumed", "scale", "scaled", "shown", "simple",
+        "skew_ns", "stored", "stream", "value",
     )  # fmt: skip
 
     def __init__(self, tag: Tag, number: int, *, machine: bool, refresh_ns: int, max_skew_ns: int) -> None:
         settings = tag.settings
-        self.name, self.id, self.machine = tag.name, number, int(machine)
+        self.name, self.place, self.id, self.machine = tag.name, tag.place, number, int(machine)
         scale = 1.0 if settings.scale is None else settings.scale
         # 202 * 0.1 is 20.200000000000003, 202 / 10 is 20.2: a scale that is one over a whole number divides by it.
         whole = scale != 0 and abs(1 / scale) >= 1 and 1 / round(1 / scale) == scale
@@ -42,6 +52,11 @@ class TagState:
         self.refresh_ns = -1 if self.stream else refresh_ns
         self.max_skew_ns = max_skew_ns
         self.skew_ns = 0
+        self.lost_since: int | None = None
+        self.lost_after: int | None = None
+        self.device_time: int | None = None
+        self.resumed = False
+        self.shown: tuple[int, ...] = ()
         self.value: Any = NOTHING
         self.quality = Quality.BAD
         self.cause: str | None = None
@@ -56,12 +71,14 @@ class Intake:
     Attributes:
         received: how many readings came in.
         stored: how many of them became rows.
+        turned: the tags that have gone bad or come back since the list was last emptied.
     """
 
     def __init__(self, states: Mapping[Tag, TagState]) -> None:
         self.states = states
         self.received = 0
         self.stored = 0
+        self.turned: list[tuple[Tag, Quality, str | None]] = []
 
     def accept(self, readings: Sequence[Reading], received: int) -> list[Row]:
         """The rows that these readings, received together at the wall time `received`, add to the store."""
@@ -85,11 +102,14 @@ class Intake:
                 state.value, state.stored = value, received
                 append((state.id, received, value, 0, cause, None, state.machine))
                 continue
+            if state.stream and not state.resumed and time is not None and time == state.device_time:
+                state.resumed = True  # each event counts once: the device shows its last one again after a reconnect
+                continue
             state.raw = value
             if kind is float and not isfinite(value):
                 value, quality, cause = None, Quality.BAD, "not_a_number"
             elif state.scaled and (kind is int or kind is float):
-                value = value * state.scale / state.divisor + state.offset
+                value = value * state.scale / state.divisor + state.offset  # as `converted`, without its call
             if (
                 value == state.value
                 and quality == state.quality
@@ -99,6 +119,8 @@ class Intake:
                 continue
             if state.deadband and received - stored < state.refresh_ns and _within(value, quality, state):
                 continue
+            if quality == Quality.BAD or state.quality == Quality.BAD:
+                self.turned.append((tag, Quality(quality), cause))
             # From here on it is `_row` written out: a call for each row would cost a quarter of the whole.
             late = None
             if time is None and received > stored:
@@ -133,10 +155,23 @@ class Intake:
         rows = []
         for tag in tags:
             state = self.states[tag]
+            state.resumed = False
             if state.quality == Quality.BAD and state.cause == cause:
                 continue
+            if state.lost_since is None and state.value is not NOTHING:
+                state.lost_since, state.lost_after = last_seen + 1, state.device_time
             rows.append(_row(state, last_seen + 1, None, Quality.BAD, cause, last_seen + 1))
         return rows
+
+
+def converted(state: TagState, reading: Reading) -> tuple[Value, Quality, str | None]:
+    """Value, quality and cause of a reading as they are stored: scaled, and finite or BAD."""
+    value = reading.value
+    if isinstance(value, float) and not isfinite(value):
+        return None, Quality.BAD, "not_a_number"
+    if state.scaled and isinstance(value, int | float) and not isinstance(value, bool):
+        value = value * state.scale / state.divisor + state.offset
+    return value, reading.quality, reading.cause
 
 
 def _within(value: Any, quality: Quality, state: TagState) -> bool:
@@ -176,5 +211,9 @@ def _plausible(state: TagState, time: int | None, received: int) -> int | None:
     """The device's time, unless its clock is too far off."""
     if time is None:
         return None
+    if not state.resumed:
+        state.resumed = True
+        state.shown = (*state.shown[1 - SHOWN :], time)
+    state.device_time = time
     state.skew_ns = time - received
     return time if -state.max_skew_ns <= state.skew_ns <= state.max_skew_ns else None

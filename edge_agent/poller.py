@@ -11,14 +11,16 @@ import heapq
 import logging
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 from edge_agent.clock import Clock
 from edge_agent.contract import NS_PER_S, Device, DeviceFault, Driver, NotConnected, Reading, Streams, Tag
 from edge_agent.intake import Intake
 from edge_agent.store import Row
+from edge_agent.tag_faults import TagFaults
 
 log = logging.getLogger(__name__)
 
@@ -99,6 +101,8 @@ class DeviceFigures:
     duration_ns: int = 0
     muted_until: int = 0
     """Until then nothing is logged of its being lost, in ns of the wall time."""
+    bad: list[dict[str, Any]] = field(default_factory=list)
+    """Its tags that are bad while it answers: `tag`, `cause`, `place` in the configuration, `since`."""
 
 
 @dataclass(eq=False)
@@ -120,6 +124,7 @@ class Watched:
     streamed: tuple[Tag, ...]
     polled: tuple[Tag, ...]
     outage: Outage
+    faults: TagFaults
     retry_at: int = 0
     last_seen: int = 0
     stream_seen: int = 0
@@ -138,6 +143,7 @@ class Link:
     def __init__(
         self, key: str, driver: Driver, devices: Sequence[Device], intake: Intake,
         append: Callable[[Sequence[Row]], None], clock: Clock, rng: random.Random | None = None,
+        fill: Callable[[], Coroutine[Any, Any, None]] | None = None,
     ) -> None:  # fmt: skip
         self.key = key
         self._driver = driver
@@ -145,6 +151,7 @@ class Link:
         self._append = append
         self._clock = clock
         self._rng = rng or random.Random()
+        self._fill = fill
         self._greeted = False
         names = ", ".join(device.name for device in devices)
         self._outage = Outage(names, clock, self._rng, lambda: all(map(self._muted, self.figures)))
@@ -170,7 +177,7 @@ class Link:
         polled = tuple(tag for tag in device.tags if not streams(tag))
         figures = DeviceFigures(device.name, device.settings.driver, self.key)
         outage = Outage(device.name, self._clock, self._rng, lambda: self._muted(figures))
-        watched = Watched(device, figures, streamed, polled, outage)
+        watched = Watched(device, figures, streamed, polled, outage, TagFaults(device.name))
         for period in sorted({tag.poll_ns for tag in polled}):
             tags = tuple(tag for tag in polled if tag.poll_ns == period)
             watched.groups.append(Group(device, tags, period))
@@ -218,10 +225,12 @@ class Link:
     # ------------------------------------------------------------------------------------------- serving
 
     async def _serve(self) -> None:
-        """Poll and stream until the link is lost; whichever finds it ends both."""
+        """Poll, stream and ask for history until the link is lost; whichever finds it ends all."""
         jobs = [asyncio.create_task(self._poll(), name=f"poll {self.key}")]
         if isinstance(self._driver, Streams) and any(watched.streamed for watched in self._watched):
             jobs.append(asyncio.create_task(self._stream(self._driver), name=f"stream {self.key}"))
+        if self._fill is not None:
+            jobs.append(asyncio.create_task(self._fill(), name=f"history {self.key}"))
         try:
             done, _ = await asyncio.wait(jobs, return_when=asyncio.FIRST_COMPLETED)
             for job in done:
@@ -275,6 +284,7 @@ class Link:
         rows = self._intake.accept(readings, now)
         if rows:
             self._append(rows)
+        self._tell_turned(now)
         watched.last_seen = now
         watched.figures.polls += 1
         watched.figures.readings += len(readings)
@@ -299,6 +309,7 @@ class Link:
                 rows += self._intake.hold(watched.streamed, now)
         if rows:
             self._append(rows)
+        self._tell_turned(now)
 
     # --------------------------------------------------------------------------------------- transitions
 
@@ -313,6 +324,21 @@ class Link:
         if not self._greeted:
             self._greeted = True
             log.info("%s: connected (%s)", self.names, self.key)
+
+    def _tell_turned(self, now: int) -> None:
+        """Say which tags went bad while their device answers: the others lose nothing."""
+        turned = self._intake.turned
+        if not turned:
+            return
+        for watched in self._watched:
+            own = [each for each in turned if self._by_tag.get(each[0]) is watched]
+            if own:
+                watched.faults.turned(own, now, muted=self._muted(watched.figures))
+                watched.figures.bad = [
+                    {"tag": fault.tag.name, "cause": fault.cause, "place": fault.tag.place, "since": fault.since}
+                    for fault in watched.faults.now_bad()
+                ]
+        turned.clear()
 
     def _lost(self, watched: Watched, error: str, *, streamed: bool) -> None:
         """Say that nothing is known of the device's polled tags, and, with `streamed`, of those that stream."""

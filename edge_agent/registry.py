@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import NamedTuple
 
-from edge_agent.contract import ConfigError, Driver
+from edge_agent.contract import ConfigError, Device, Driver, KeepsFiles
 
 GROUP = "edge_agent.drivers"
 
@@ -81,6 +82,19 @@ def installed() -> Registry:
 def driver(name: str) -> type[Driver]:
     """The class behind a name; see `Registry.driver`."""
     return installed().driver(name)
+
+
+def construct(devices: Sequence[Device], data: Path) -> Driver:
+    """The driver of one link with these devices; one that keeps files gets a folder of its own in the data folder.
+
+    Raises:
+        ConfigError: the devices cannot share this link; the message says which and why.
+    """
+    name = devices[0].settings.driver
+    made = driver(name)(devices)
+    if isinstance(made, KeepsFiles):
+        made.keep_files_in(data / name)
+    return made
 
 
 def names() -> tuple[str, ...]:

@@ -7,11 +7,12 @@ import logging
 import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 from fakes import START, FakeClock, S, ScriptedDriver, StreamingDriver, device
 
-from edge_agent.contract import Device, DeviceFault, Driver, NotConnected, Reading, Tag
+from edge_agent.contract import Device, DeviceFault, Driver, NotConnected, Reading, Tag, bad
 from edge_agent.intake import Intake, TagState
 from edge_agent.poller import Link, delay_ns
 from edge_agent.store import Row
@@ -362,3 +363,47 @@ def _raise(error: Exception):  # type: ignore[no-untyped-def]  # noqa: ANN202
         raise error
 
     return script
+
+
+async def test_tag_that_goes_bad_is_named_once_with_its_place_and_its_neighbours_are_read_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    plc = device(tags=("a", "b"))
+    plc = Device(plc.name, plc.settings, tuple(replace(tag, place=f"devices/plc.yaml:{12 + n}")
+                                               for n, tag in enumerate(plc.tags)))  # fmt: skip
+    driver = ScriptedDriver([plc])
+    bench = Bench(driver, [plc])
+    good = False
+    count = iter(range(10_000))
+
+    def answer(_: Device, tags: tuple[Tag, ...]) -> list[Reading]:
+        a, b = tags
+        return [Reading(a, None, next(count)), Reading(b, None, 1) if good else bad(b, "illegal_data_address")]
+
+    driver.script = answer
+    async with bench.running():
+        await bench.clock.advance(130)
+        lines = [record.getMessage() for record in caplog.records if "bad" in record.getMessage()]
+        assert lines == ["plc: bad: b (devices/plc.yaml:13) illegal_data_address; its other tags are read on"]
+        assert [one["tag"] for one in bench.link.figures[0].bad] == ["plc.b"]
+        good = True
+        await bench.clock.advance(2)
+        assert "plc: good again: b" in caplog.text
+        assert bench.link.figures[0].bad == []
+        caplog.clear()
+        for _ in range(20):  # one that comes and goes
+            good = not good
+            await bench.clock.advance(2)
+        assert caplog.text == ""
+    assert len(bench.of("plc.a")) == 173
+
+
+async def test_tag_that_goes_bad_on_a_muted_device_is_not_spoken_of(caplog: pytest.LogCaptureFixture) -> None:
+    plc = device()
+    driver = ScriptedDriver([plc], lambda _, tags: [bad(tag, "illegal_data_address") for tag in tags])
+    bench = Bench(driver, [plc])
+    bench.link.figures[0].muted_until = START + 60 * S
+    async with bench.running():
+        await bench.clock.advance(5)
+    assert "bad" not in caplog.text

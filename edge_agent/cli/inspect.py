@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from edge_agent.config import Configuration
 
 SinceOption = Annotated[str | None, typer.Option(help="From this time on: RFC 3339, or how long ago (`2 h`).")]
+SHOWN_TAGS = 10
 UntilOption = Annotated[str | None, typer.Option(help="Before this time.")]
 
 
@@ -66,6 +67,10 @@ def _print_status(answer: dict[str, Any]) -> None:
     ]  # fmt: skip
     print_table(["device", "driver", "link", "since", "polls", "skipped", "readings", "error"], rows)
     for one in answer["devices"]:
+        for tag in one.get("bad", ())[:SHOWN_TAGS]:
+            print(f"\n{tag['tag']} ({tag['place']}) is bad since {ago(tag['since'])}: {tag['cause']}")
+        if len(one.get("bad", ())) > SHOWN_TAGS:
+            print(f"{len(one['bad']) - SHOWN_TAGS} more; `edge-agent read {one['device']}` shows them")
         if one.get("muted_until", 0) > answer["now"]:
             print(
                 f"\n{one['device']} is muted until {rfc3339_ms(one['muted_until'])}: the log says nothing of its loss"

@@ -119,7 +119,8 @@ def _tags(
             report.add(Fault(tag_entry.key.place, message, tag_path, scope=scope))
         tag = validated(driver.TagSettings, tag_entry, tag_path, report)
         if tag is not None and settings is not None:
-            tags.append(Tag(f"{device}.{name}", tag, tag.poll or settings.poll))
+            place = tag_entry.key.place
+            tags.append(Tag(f"{device}.{name}", tag, tag.poll or settings.poll, f"{place.file}:{place.line}"))
     return tags
 
 

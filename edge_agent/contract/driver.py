@@ -90,6 +90,9 @@ class HistoryPart(NamedTuple):
     complete: bool = False
     """The last part: the device has nothing more of the asked time. What the agent wrote down of the outage is
     superseded by what came."""
+    holds: bool = False
+    """The device ran and recorded every change through all of the asked time, so that between its readings, and before
+    the first of them, a value holds."""
     error: str | None = None
     """Why no more of this tag comes, where it is not complete."""
 
@@ -100,6 +103,14 @@ class HasHistory(Protocol):
 
     def has_history(self, tag: Tag) -> bool:
         """Whether to ask for this tag's history after an outage; known before the link is open."""
+        ...
+
+    async def device_time(self, device: Device) -> int | None:
+        """What the device's own clock says now, integer nanoseconds since 1970 UTC; None where it does not tell.
+
+        Raises:
+            NotConnected: the link is lost.
+        """
         ...
 
     def history(self, tags: Sequence[Tag], start: int, end: int) -> AsyncGenerator[HistoryPart, None]:

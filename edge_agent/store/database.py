@@ -17,6 +17,7 @@ from sqlite_utils import Database
 from edge_agent.contract import EdgeAgentError
 from edge_agent.store import identity as identities
 from edge_agent.store.entries import Entries
+from edge_agent.store.holes import Holes
 from edge_agent.store.identity import Identity
 from edge_agent.store.readings import Readings, Row
 from edge_agent.store.records import Draft, Freeze, Issued, Records
@@ -56,6 +57,7 @@ class Store:
         readings: what was read.
         records: what was issued, and the outbox.
         entries: what people told, and what is to be looked at again.
+        holes: what outages left open.
         identity: the epoch and the reserved numbers of this run; None until `begin`.
     """
 
@@ -93,6 +95,7 @@ class Store:
         self.readings = Readings(self._connection)
         self.records = Records(self._connection)
         self.entries = Entries(self._connection)
+        self.holes = Holes(self._connection, self.readings)
         self._next_number = 0
 
     def _open(self, create: bool) -> None:

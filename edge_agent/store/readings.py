@@ -89,11 +89,15 @@ class Readings:
     def append(self, rows: Sequence[Row], now: int) -> None:
         """Insert rows in order of arrival."""
         db = self._connection
-        for start in range(0, len(rows), _ROWS_PER_INSERT):
-            self._insert(rows[start : start + _ROWS_PER_INSERT])
+        self.insert(rows)
         if rows and now - self._last_arrival >= _ARRIVAL_NS:
             self._last_arrival = now
             db.execute("INSERT OR IGNORE INTO arrival SELECT ?, max(id) FROM reading", (now,))
+
+    def insert(self, rows: Sequence[Row]) -> None:
+        """Insert rows, without a note of when they arrived."""
+        for start in range(0, len(rows), _ROWS_PER_INSERT):
+            self._insert(rows[start : start + _ROWS_PER_INSERT])
 
     def _insert(self, rows: Sequence[Row]) -> None:
         """Insert some rows with one statement, which costs a quarter of a statement for each.
@@ -128,6 +132,12 @@ class Readings:
                 last = self._last(tag)
                 time = now if last is None else max(now, last[0] + 1)
                 self._insert([(tag, time, None, int(Quality.BAD), "misconfigured", None, machine)])
+
+    def newest_good(self, tag: str) -> int | None:
+        """The time of the newest reading with a value of a machine's tag."""
+        sql = _STEP + "quality < 2 ORDER BY time DESC, id DESC LIMIT 1"
+        found = self._connection.execute(sql, (self._number(tag),)).fetchone()
+        return None if found is None else int(found[0])
 
     def _last(self, tag: int) -> tuple[int, int] | None:
         found: tuple[int, int] | None = self._connection.execute(

@@ -6,7 +6,7 @@ from sqlite_utils import Database, Migrations
 
 APPLICATION_ID = 0x45444741  # "EDGA": tells our database from another program's
 
-VERSION = 4
+VERSION = 5
 """The number of migrations; a database with more is a newer version's."""
 
 migrations = Migrations("edge_agent")
@@ -80,3 +80,14 @@ def entries(db: Database) -> None:
     db.table("reopened").create_index(["machine"])
     db.table("configuration").add_column("basis", str)
     db.table("applied").create({"time": int, "hash": str}, pk="time", not_null={"hash"})
+
+
+@migrations()
+def holes(db: Database) -> None:
+    """What outages left open, until the device's own history has been read."""
+    db.table("hole").create(
+        {"id": int, "tag": int, "start": int, "since": int, "reached": int, "until": int, "closed": int},
+        pk="id",
+        not_null={"tag", "start", "since", "reached", "until", "closed"},
+    )
+    db.table("hole").create_index(["tag", "until"])

@@ -42,9 +42,12 @@ def find_late(lines: Sequence[Line], site: Site, store: Store, issuer: Issuer, n
             if late.last < horizon:
                 continue
             first = horizon
+        hole = store.holes.start_of(late.tag, late.first)
+        if hole is not None:  # also the time before the first reading is no longer unknown
+            first = min(first, max(hole, horizon))
+        why = "backfill" if hole is not None else "late_loss" if late.all_bad else "late_reading"
         for line in concerned:
             end = _end(line, store, late)
-            why = "late_loss" if late.all_bad else "late_reading"
             store.entries.reopen(line.of.machine.name, first, max(end, late.last) + 1, why, now)
             line.reopen_at = 0
     return drafts
