@@ -9,15 +9,20 @@ import typer
 
 from edge_agent.cli.asyncapi import asyncapi
 from edge_agent.cli.backtest import backtest
+from edge_agent.cli.browse import browse
+from edge_agent.cli.cert import cert
 from edge_agent.cli.daemon import check, run
 from edge_agent.cli.demo import demo
 from edge_agent.cli.entry import device, entry
 from edge_agent.cli.info import drivers, version
 from edge_agent.cli.inspect import readings, records, status
 from edge_agent.cli.read import read
+from edge_agent.cli.scan import decode, scan
 from edge_agent.cli.schema import schema
 from edge_agent.cli.shift_report import report
 from edge_agent.cli.simulate import simulate
+from edge_agent.cli.sniff import sniff
+from edge_agent.cli.watch import watch
 from edge_agent.contract import ConfigError, EdgeAgentError
 
 EXIT_FAILED, EXIT_CONFIGURATION = 1, 78
@@ -31,12 +36,14 @@ app = typer.Typer(
     epilog="Exit codes: 0 good, 1 failed, 2 usage, 78 configuration, 130 interrupted.",
 )
 VERBS = (
-    demo, simulate, run, check, schema, asyncapi, status, read, readings, records, backtest, report, drivers, version,
+    demo, simulate, run, check, schema, asyncapi, status, read, watch, browse, scan, decode, sniff, readings, records,
+    backtest, report, drivers, version,
 )  # fmt: skip
 for verb in VERBS:
     app.command()(verb)
 app.add_typer(entry, name="entry")
 app.add_typer(device, name="device")
+app.add_typer(cert, name="cert")
 
 
 def main() -> None:

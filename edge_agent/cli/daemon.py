@@ -55,12 +55,19 @@ def run(
     asyncio.run(Agent(configuration).run())
 
 
-def check(config: Directory = None, json_lines: JsonOption = False) -> None:
+def check(
+    config: Directory = None,
+    connect: Annotated[
+        bool, typer.Option("--connect", help="Then try each device and the broker: one line each, with the cure.")
+    ] = False,
+    json_lines: JsonOption = False,
+) -> None:
     """Check the configuration: every fault at once, each with file, line, column and its cure. Opens no socket.
 
-    Exit code 78 when there are errors, 0 when there are at most warnings.
+    Exit code 78 when there are errors, 0 when there are at most warnings; with `--connect`, 1 when something that is
+    configured well does not answer. What a running agent is connected to is asked of it, not tried again.
 
-    Example: `edge-agent check /etc/edge-agent`
+    Example: `edge-agent check /etc/edge-agent --connect`
     """
     from edge_agent.config import load
 
@@ -78,8 +85,15 @@ def check(config: Directory = None, json_lines: JsonOption = False) -> None:
         )
         for name in configuration.disabled if not configuration.fatal else ():
             print(f"run would disable {name} and run the rest")
+    answer = True
+    if connect and configuration.agent is not None:
+        from edge_agent.cli.connect import try_all
+
+        answer = try_all(configuration, json_lines)
     if errors:
         sys.exit(78)
+    if not answer:
+        sys.exit(1)
 
 
 def _as_json(fault: Fault) -> dict[str, Any]:

@@ -36,11 +36,30 @@ def read(
         for row in rows:
             print_json(row)
         return
-    shown = [
-        [row["tag"], _text(row["raw"]), _text(row["value"]), row["quality"], _text(row["age_s"]), row["cause"] or ""]
-        for row in rows
-    ]
-    print_table(["tag", "raw", "value", "quality", "age s", "cause"], shown)
+    print_table(["tag", "raw", "value", "quality", "age s", "why"], [shown(row) for row in rows])
+
+
+def shown(row: dict[str, Any]) -> list[str]:
+    """A tag as people see it: raw, scaled, quality, age, and why it is bad, with its place in the configuration."""
+    why = row["cause"] or ""
+    if row["quality"] == "bad" and why and row.get("place"):
+        why = f"{why} ({row['place']})"
+    age = "-" if row["age_s"] is None else f"{row['age_s']:.1f}"
+    return [row["tag"], _text(row["raw"]), _text(row["value"]), row["quality"], age, why]
+
+
+def device_of(configuration: Configuration, name: str) -> Device:
+    """A sound device of the configuration.
+
+    Raises:
+        ConfigError: there is none of this name, or it has faults, which the message has.
+    """
+    device = configuration.devices.get(name)
+    if device is None:
+        faults = configuration.disabled.get(f"devices.{name}", ())
+        known = ", ".join(configuration.devices) or "none"
+        raise ConfigError("\n".join([f"no usable device {name!r}; there are: {known}", *map(str, faults)]))
+    return device
 
 
 def _text(value: Any) -> str:
@@ -61,25 +80,24 @@ def _from_device(configuration: Configuration, name: str) -> list[dict[str, Any]
     import time
 
     from edge_agent import registry
+    from edge_agent.agent import data_folder
     from edge_agent.intake import Intake, TagState
     from edge_agent.listing import tag_as_read
 
-    device = configuration.devices.get(name)
-    if device is None:
-        faults = configuration.disabled.get(f"devices.{name}", ())
-        known = ", ".join(configuration.devices) or "none"
-        raise ConfigError("\n".join([f"no usable device {name!r}; there are: {known}", *map(str, faults)]))
+    device = device_of(configuration, name)
+    assert configuration.agent is not None  # noqa: S101 - load_usable has seen to it
     states = {
         tag: TagState(tag, 0, machine=False, refresh_ns=0, max_skew_ns=device.settings.max_skew) for tag in device.tags
     }
     intake = Intake(states)
-    readings = asyncio.run(_sweep(registry.driver(device.settings.driver)([device]), device))
+    readings = asyncio.run(sweep(registry.construct([device], data_folder(configuration.agent)), device))
     received = time.time_ns()
     intake.accept(readings, received)
     return [tag_as_read(states[tag], time.time_ns(), received) for tag in device.tags]
 
 
-async def _sweep(driver: Driver, device: Device) -> list[Reading]:
+async def sweep(driver: Driver, device: Device) -> list[Reading]:
+    """Connect, one reading for each tag as far as they come, and close."""
     import asyncio
     from contextlib import suppress
 

@@ -42,11 +42,13 @@ class Browses(Protocol):
     """A driver that can show what a device has."""
 
     @classmethod
-    def browse(cls, settings: Any, start: str | None, depth: int, limit: int) -> AsyncGenerator[Browsed, None]:
+    def browse(
+        cls, settings: Any, start: str | None, depth: int, limit: int, folder: Path
+    ) -> AsyncGenerator[Browsed, None]:
         """What lies below `start` (an address, or None for where the device's own things begin).
 
-        At most `depth` levels and `limit` things; where either cuts something off, the thing above it says so in
-        `cause`.
+        `folder` is the one of `KeepsFiles`. At most `depth` levels and `limit` things; where either cuts something
+        off, the thing above it says so in `cause`.
         """
         ...
 

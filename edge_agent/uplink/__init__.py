@@ -15,6 +15,7 @@ minute ago.
 
 from edge_agent.uplink.session import Limits
 from edge_agent.uplink.settle import Outbox, Waiting
+from edge_agent.uplink.trial import try_broker
 from edge_agent.uplink.uplink import Uplink, UplinkFigures
 
-__all__ = ["Limits", "Outbox", "Uplink", "UplinkFigures", "Waiting"]
+__all__ = ["Limits", "Outbox", "Uplink", "UplinkFigures", "Waiting", "try_broker"]

@@ -131,11 +131,14 @@ class Connection:
         will: Will | None,
         limits: ConnectionLimits,
         acknowledged: Callable[[int, int, str], None],
+        *,
+        login: bool = True,
     ) -> None:
         self._settings = settings
         self._client_id = client_id
         self.version = version
         self._will = will
+        self._login = login
         self._limits = limits
         self._acknowledged = acknowledged
         self._loop = asyncio.get_running_loop()
@@ -277,8 +280,9 @@ class Connection:
             client.ws_set_options(path=self._path)
         if self._secure:
             client.tls_set_context(_tls_context(settings, client.sockets))
-        if self._will is not None:
+        if self._login:
             client.username_pw_set(settings.username, settings.password.resolve() if settings.password else None)
+        if self._will is not None:
             client.will_set(self._will.topic, self._will.payload, 1, retain=True)
         client.on_connect = self._on_connect
         client.on_publish = self._on_publish

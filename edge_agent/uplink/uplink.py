@@ -235,7 +235,7 @@ class Uplink:
         return True
 
     async def _probe(self) -> Lost | None:
-        bare = Connection(self._settings, "", MQTT_5, None, self._limits, lambda *_: None)
+        bare = Connection(self._settings, "", MQTT_5, None, self._limits, lambda *_: None, login=False)
         try:
             await bare.open()
         except Lost as error:
