@@ -16,13 +16,14 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from . import metrics, modbus, opcua, records, start, store
+from . import isolation, metrics, modbus, opcua, records, start, store
 from .figures import Figure, document, machine, middle, table
 from .processes import Failed
 
 BENCHMARKS: dict[str, Callable[[Path, float], list[Figure]]] = {
     "modbus": modbus.run,
     "opcua": opcua.run,
+    "isolation": isolation.run,
     "store": store.run,
     "start": start.run,
     "records": records.run,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import metrics, modbus, opcua, store
+from bench import isolation, metrics, modbus, opcua, store
 from bench.figures import Figure, document, middle, table
 
 
@@ -23,6 +23,12 @@ def test_bench_opcua_gives_cost_and_memory(tmp_path: Path) -> None:
     figures = opcua.run(tmp_path, seconds=0.5, items=20, interval_s=0.1)
     assert figures[0].ratio is not None
     assert all(figure.value > 0 and figure.bar for figure in figures)
+
+
+def test_bench_isolation_gives_the_jitter_with_a_bad_neighbour_beside_that_without(tmp_path: Path) -> None:
+    figures = isolation.run(tmp_path, seconds=3, links=2)
+    assert [figure.unit for figure in figures] == ["µs", "µs"]
+    assert all(figure.value > 0 and figure.peer and figure.bar for figure in figures)
 
 
 def test_bench_store_and_metrics_give_their_figures(tmp_path: Path) -> None:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import select
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -18,8 +20,10 @@ import tty
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
+from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal
 
 import pytest
@@ -213,7 +217,44 @@ class ScannerPeer(SerialPeer):
         os.write(self._far, b"A100\r\n")
 
 
-PEERS: tuple[type[Peer], ...] = (ModbusPeer, OpcuaPeer, SerialPeer, ScannerPeer)
+class ScpiPeer(Peer):
+    """A multimeter of the driver that docs/drivers.md shows, in a process of its own."""
+
+    driver = "scpi"
+    good = {"address": "MEAS:VOLT:DC?"}
+    bad = {"address": "MEAS:RES?"}
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            self.port = probe.getsockname()[1]
+        self._server: subprocess.Popen[str] | None = None
+
+    def start(self) -> None:
+        if self._server is None:
+            command = [sys.executable, str(_TESTS / "scpi_instrument.py"), str(self.port)]
+            self._server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+            assert self._server.stdout is not None
+            assert self._server.stdout.readline() == "listening\n"
+
+    def stop(self) -> None:
+        if self._server is not None:
+            self._server.kill()
+            self._server.communicate()
+            self._server = None
+
+    def freeze(self) -> None:
+        assert self._server is not None
+        os.kill(self._server.pid, signal.SIGSTOP)
+
+    def settings(self) -> dict[str, Any]:
+        return {"url": f"scpi://127.0.0.1:{self.port}", "timeout": "500 ms"}
+
+    def nowhere(self) -> tuple[dict[str, Any], str]:
+        return {"url": f"scpi://{_NOBODY}"}, _NOBODY
+
+
+PEERS: tuple[type[Peer], ...] = (ModbusPeer, OpcuaPeer, SerialPeer, ScannerPeer, ScpiPeer)
 
 
 @pytest.fixture(scope="module", params=PEERS, ids=lambda kind: kind.__name__)
@@ -234,9 +275,21 @@ def peer(bench: Peer) -> Peer:
 # -------------------------------------------------------------------------------------------------- the driver
 
 
+@cache
+def documented() -> type[Driver]:
+    """The driver that docs/drivers.md shows, as whoever copies it would have it."""
+    (code,) = re.findall(r"```python\n(.*?)```", (_TESTS.parent / "docs" / "drivers.md").read_text(), re.DOTALL)
+    module = ModuleType("edge_agent_scpi")
+    sys.modules[module.__name__] = module
+    exec(compile(code, "docs/drivers.md", "exec"), module.__dict__)
+    driver: type[Driver] = module.ScpiDriver
+    return driver
+
+
 def registered() -> dict[str, type[Driver]]:
-    """The drivers by the names of their entry points."""
-    return {entry.name: entry.load() for entry in entry_points(group="edge_agent.drivers")}
+    """The drivers by the names of their entry points, and the one of the documentation."""
+    found = {entry.name: entry.load() for entry in entry_points(group="edge_agent.drivers")}
+    return found | {"scpi": documented()}
 
 
 def device_of(peer: Peer, settings: dict[str, Any] | None = None, **tags: dict[str, Any]) -> Device:

@@ -126,6 +126,8 @@ def decode(
     typed = _REGISTERS.fullmatch(target.strip()) is not None
     url = "tcp://registers.invalid" if typed else target
     found = target_of(url, "modbus", config, {"device_id": device_id}, setting)
+    if not typed:
+        refuse_held(found.settings.url, config, "decode")
     if not isinstance(found.driver, Decodes):
         raise lacks(found, "decode")
     power: Decodes = found.driver
@@ -134,7 +136,6 @@ def decode(
     elif address is None:
         raise typer.BadParameter("say which address to read, such as holding:10", param_hint="ADDRESS")
     else:
-        refuse_held(found.settings.url, config, "decode")
         data = asyncio.run(power.fetch(found.settings, address, count))
     decodings = power.decode(data)
     for one in decodings if json_lines else ():
