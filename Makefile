@@ -8,8 +8,9 @@ FOR    ?=
 
 install: $(VENV)/.installed
 
-$(VENV)/.installed: requirements/dev.txt pyproject.toml requirements/system.sh
+$(VENV)/.installed: requirements/dev.txt pyproject.toml requirements/system.sh tests/node_opcua/package-lock.json
 	@sh requirements/system.sh $(PYTHON)
+	@sh tests/node_opcua/install.sh
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip --quiet --disable-pip-version-check install --require-hashes -r requirements/dev.txt
 	$(BIN)/python -m pip --quiet --disable-pip-version-check install --no-deps --no-build-isolation -e .
