@@ -35,12 +35,13 @@ class TagState:
     __slots__ = (
         "cause", "deadband", "device_time", "divisor", "id", "lost_after", "lost_since", "machine", "max_skew_ns",
         "name", "offset", "place", "quality", "raw", "refresh_ns", "resumed", "scale", "scaled", "shown", "simple",
-        "skew_ns", "stored", "stream", "value",
+        "skew_ns", "stored", "stream", "unit", "value",
     )  # fmt: skip
 
     def __init__(self, tag: Tag, number: int, *, machine: bool, refresh_ns: int, max_skew_ns: int) -> None:
         settings = tag.settings
         self.name, self.place, self.id, self.machine = tag.name, tag.place, number, int(machine)
+        self.unit = settings.unit
         scale = 1.0 if settings.scale is None else settings.scale
         # 202 * 0.1 is 20.200000000000003, 202 / 10 is 20.2: a scale that is one over a whole number divides by it.
         whole = scale != 0 and abs(1 / scale) >= 1 and 1 / round(1 / scale) == scale

@@ -44,6 +44,7 @@ def tag_as_read(state: TagState, now: int, seen: int | None) -> dict[str, Any]:
         "quality": state.quality.name.lower(),
         "cause": state.cause if known else "not_started",
         "age_s": round((now - seen) / 1e9, 3) if known and seen else None,
+        "unit": state.unit,
         "place": state.place,
     }
 

@@ -45,7 +45,8 @@ def shown(row: dict[str, Any]) -> list[str]:
     if row["quality"] == "bad" and why and row.get("place"):
         why = f"{why} ({row['place']})"
     age = "-" if row["age_s"] is None else f"{row['age_s']:.1f}"
-    return [row["tag"], _text(row["raw"]), _text(row["value"]), row["quality"], age, why]
+    value = _text(row["value"]) + (f" {row['unit']}" if row.get("unit") and row["value"] is not None else "")
+    return [row["tag"], _text(row["raw"]), value, row["quality"], age, why]
 
 
 def device_of(configuration: Configuration, name: str) -> Device:
@@ -63,7 +64,8 @@ def device_of(configuration: Configuration, name: str) -> Device:
 
 
 def _text(value: Any) -> str:
-    return "-" if value is None else str(value)
+    """A value for people: a float with the seven digits that it has as float32; JSON has all of them."""
+    return "-" if value is None else f"{value:.7g}" if isinstance(value, float) else str(value)
 
 
 def _from_agent(configuration: Configuration, name: str) -> list[dict[str, Any]] | None:

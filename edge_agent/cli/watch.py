@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -44,18 +45,15 @@ def watch(
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     live = sys.stdout.isatty() and not json_lines
-    show = _screen(device) if live else _lines(json_lines)
-    try:
+    with _screen(device) if live else nullcontext(_lines(json_lines)) as show, suppress(KeyboardInterrupt):
         asyncio.run(_watch(configuration, device, max(pause_s, 0.1), limit_s, show))
-    except KeyboardInterrupt:
-        print()
 
 
 async def _watch(
     configuration: Configuration, name: str, pause_s: float, limit_s: float | None, show: Callable[[Rows, str], None]
 ) -> None:
     import asyncio
-    from contextlib import aclosing, suppress
+    from contextlib import aclosing
 
     with suppress(TimeoutError):
         async with asyncio.timeout(limit_s), aclosing(_looks(configuration, name, pause_s)) as looks:
@@ -134,7 +132,9 @@ def _lines(json_lines: bool) -> Callable[[Rows, str], None]:
     return show
 
 
-def _screen(name: str) -> Callable[[Rows, str], None]:
+@contextmanager
+def _screen(name: str) -> Iterator[Callable[[Rows, str], None]]:
+    """A table that is drawn anew at each look, and left as it was last."""
     from rich.console import Console
     from rich.live import Live
     from rich.table import Table
@@ -147,8 +147,7 @@ def _screen(name: str) -> Callable[[Rows, str], None]:
             table.add_column(column, justify="right" if column in ("raw", "value", "age s") else "left")
         for row in rows:
             table.add_row(*shown(row), style=STYLES.get(row["quality"], ""))
-        if not live.is_started:
-            live.start()
         live.update(table, refresh=True)
 
-    return show
+    with live:
+        yield show
