@@ -11,14 +11,18 @@ from pymodbus.pdu.bit_message import ReadDiscreteInputsRequest
 from pymodbus.pdu.register_message import ReadInputRegistersRequest
 
 TypeName = Literal[
-    "bool", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64", "string"
+    "bool", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64", "bcd16", "bcd32", "string"
 ]  # fmt: skip
-WordOrder = Literal["ABCD", "CDAB", "BADC", "DCBA"]
+WordOrder = Literal["ABCD", "CDAB", "BADC", "DCBA", "ABCDEFGH", "GHEFCDAB", "BADCFEHG", "HGFEDCBA"]
+ORDER_OF_EIGHT = {"ABCDEFGH": "ABCD", "GHEFCDAB": "CDAB", "BADCFEHG": "BADC", "HGFEDCBA": "DCBA"}
+"""The names of the orders for 64 bits, and those for 32 that mean the same."""
 
 LAST_ADDRESS = 65535
 MAX_STRING_BYTES = 250
-_REGISTERS = {
-    "bool": 1, "int16": 1, "uint16": 1, "int32": 2, "uint32": 2, "float32": 2, "int64": 4, "uint64": 4, "float64": 4,
+MAX_REGISTERS = 125
+REGISTERS = {
+    "bool": 1, "int16": 1, "uint16": 1, "bcd16": 1, "bcd32": 2,
+    "int32": 2, "uint32": 2, "float32": 2, "int64": 4, "uint64": 4, "float64": 4,
 }  # fmt: skip
 
 
@@ -38,11 +42,28 @@ HOLDING = Table("holding", ReadHoldingRegistersRequest, False)
 TABLES = {table.name: table for table in (COIL, DISCRETE, INPUT, HOLDING)}
 _MODICON = {"0": COIL, "1": DISCRETE, "3": INPUT, "4": HOLDING}
 
+_SPAN = re.compile(r"([a-z]+):([0-9]+)(?:-([0-9]+))?")
 _NAMED = re.compile(r"([a-z]+):([0-9]+)(?:\.([0-9]+))?")
 FORMS = (
     "holding:100, input:5, coil:3, discrete:7 (counted from 0), holding:7.3 (bit 3 of a register), "
     "or Modicon notation such as 40001 (counted from 1)"
 )
+
+
+class Span(NamedTuple):
+    """Addresses of one table, `end` not included."""
+
+    table: Table
+    start: int
+    end: int
+
+    def inside(self, table: Table, start: int, end: int) -> bool:
+        """Whether a request for these addresses would ask for all of it."""
+        return self.table is table and start <= self.start and self.end <= end
+
+    def overlaps(self, table: Table, start: int, end: int) -> bool:
+        """Whether a request for these addresses would ask for any of it."""
+        return self.table is table and start < self.end and self.start < end
 
 
 class Place(NamedTuple):
@@ -63,6 +84,8 @@ class Field:
     type: str
     word_order: str
     bit: int | None
+    items: int = 0
+    """Of an array, how many values stand one behind the other; 0: a single value."""
 
     @property
     def end(self) -> int:
@@ -97,6 +120,21 @@ def parse_address(given: object) -> Place:
     if bit > 15:
         raise ValueError(f"a register has the bits 0 to 15 (0 is the least significant), not {bit}")
     return Place(table, address, bit)
+
+
+def parse_span(text: str) -> Span:
+    """The addresses that `holding:200-299` or `holding:7` names.
+
+    Raises:
+        ValueError: written otherwise; the message says how.
+    """
+    match = _SPAN.fullmatch(text.lower().replace(" ", ""))
+    if match is None or match[1] not in TABLES:
+        raise ValueError("write a table and its first and last address, such as holding:200-299 (counted from 0)")
+    first, last = int(match[2]), int(match[3] or match[2])
+    if not first <= last <= LAST_ADDRESS:
+        raise ValueError(f"{text}: the first address comes first, and the last is {LAST_ADDRESS} at most")
+    return Span(TABLES[match[1]], first, last + 1)
 
 
 def _modicon(digits: str) -> Place:
@@ -140,11 +178,14 @@ def _register_types() -> str:
     return ", ".join(name for name in get_args(TypeName) if name != "bool")
 
 
-def field_of(place: Place, type_name: str | None, word_order: str, length: int | None) -> Field:
+def field_of(
+    place: Place, type_name: str | None, word_order: str, length: int | None, items: int | None = None
+) -> Field:
     """What the tag occupies.
 
     Raises:
-        ValueError: a string without a length, or a value that runs past the last address.
+        ValueError: a string without a length, an array longer than one request, or a value that runs past the last
+            address.
     """
     kind = type_of(place, type_name)
     if kind == "string":
@@ -152,10 +193,17 @@ def field_of(place: Place, type_name: str | None, word_order: str, length: int |
             raise ValueError(f"length: a string needs its length in bytes, even, 2 to {MAX_STRING_BYTES}")
         count = length // 2
     else:
-        count = _REGISTERS[kind]
+        count = REGISTERS[kind]
+    count *= items or 1
+    if count > MAX_REGISTERS:
+        raise ValueError(
+            f"count: {items} values of {kind} are {count} registers, and one request brings {MAX_REGISTERS} at most: "
+            "an array that is read in pieces would mix two moments; make it two tags"
+        )
     if place.address + count > LAST_ADDRESS + 1:
         raise ValueError(
             f"address: a {kind} takes {count} registers; from {place.table.name}:{place.address} it would run past "
             f"the last address, {LAST_ADDRESS}"
         )
-    return Field(place.table, place.address, count, kind, word_order, place.bit)
+    order = ORDER_OF_EIGHT.get(word_order, word_order)
+    return Field(place.table, place.address, count, kind, order, place.bit, items or 0)

@@ -10,15 +10,25 @@ from struct import Struct
 from typing import Any, NamedTuple, cast
 
 from edge_agent.contract import Origin, Quality, Reading, Tag, Value, bad
-from edge_agent_modbus.address import Field
+from edge_agent_modbus.address import REGISTERS, Field
 
 NOT_A_NUMBER = "not_a_number"
 NOT_TEXT = "not_text"
+NOT_BCD = "not_bcd"
 
 _FORMATS = {
-    "bool": "H", "int16": "h", "uint16": "H", "int32": "i", "uint32": "I", "int64": "q", "uint64": "Q",
-    "float32": "f", "float64": "d",
-}  # fmt: skip
+    "bool": "H",
+    "int16": "h",
+    "uint16": "H",
+    "int32": "i",
+    "uint32": "I",
+    "int64": "q",
+    "uint64": "Q",
+    "float32": "f",
+    "float64": "d",
+    "bcd16": "2s",
+    "bcd32": "4s",
+}
 _BITS_OF_BYTE = [tuple(bool(byte >> bit & 1) for bit in range(8)) for byte in range(256)]
 
 # Readings without the cost of a Python call for each.
@@ -43,7 +53,10 @@ def decoder(wanted: Sequence[Wanted], start: int) -> Callable[[bytes], list[Read
     masks = [(index, 1 << field.bit) for index, field in enumerate(fields) if field.bit is not None]
     floats = [index for index, field in enumerate(fields) if field.type in ("float32", "float64")]
     texts = [index for index, field in enumerate(fields) if field.type == "string"]
-    if not masks and not floats and not texts:
+    decimals = [index for index, field in enumerate(fields) if field.type in ("bcd16", "bcd32")]
+    arrays = [(index, field) for index, field in enumerate(fields) if field.items]
+    floats, decimals = ([index for index in each if not fields[index].items] for each in (floats, decimals))
+    if not masks and not floats and not texts and not decimals and not arrays:
         return lambda data: _good(tags, unpack(data))
 
     def decode(data: bytes) -> list[Reading]:
@@ -56,6 +69,11 @@ def decoder(wanted: Sequence[Wanted], start: int) -> Callable[[bytes], list[Read
                 readings[index] = bad(tags[index], NOT_A_NUMBER)
         for index in texts:
             readings[index] = _text(tags[index], values[index])
+        for index in decimals:
+            number = from_bcd(values[index])
+            readings[index] = bad(tags[index], NOT_BCD) if number is None else Reading(tags[index], None, number)
+        for index, field in arrays:
+            readings[index] = _array(tags[index], field, values[index])
         return readings
 
     return decode
@@ -74,6 +92,28 @@ def _text(tag: Tag, raw: bytes) -> Reading:
         return bad(tag, NOT_TEXT)
 
 
+def from_bcd(raw: bytes) -> int | None:
+    """The number whose decimal digits are the nibbles, the most significant first; None where one is above 9."""
+    digits = raw.hex()
+    return int(digits) if digits.isdecimal() else None
+
+
+def value_bytes(data: bytes, field: Field) -> bytes:
+    """The bytes of a field at the beginning of some data, as a big-endian value."""
+    return bytes(data[position] for position in _byte_positions(field, field.start))
+
+
+def _array(tag: Tag, field: Field, raw: bytes) -> Reading:
+    """All values of an array, or none: a waveform with a hole is none."""
+    size = len(raw) // field.items
+    if field.type in ("bcd16", "bcd32"):
+        numbers = [from_bcd(raw[at : at + size]) for at in range(0, len(raw), size)]
+        good = [number for number in numbers if number is not None]
+        return Reading(tag, None, tuple(good)) if len(good) == field.items else bad(tag, NOT_BCD)
+    values = Struct(f">{field.items}{_FORMATS[field.type]}").unpack(raw)
+    return Reading(tag, None, values) if all(map(isfinite, values)) else bad(tag, NOT_A_NUMBER)
+
+
 def _unpacker(fields: Sequence[Field], start: int) -> Callable[[bytes], tuple[Any, ...]]:
     """All values of a block at once: its bytes gathered into big-endian values in the order of the fields."""
     unpack = Struct(">" + "".join(map(_format, fields))).unpack
@@ -85,12 +125,13 @@ def _unpacker(fields: Sequence[Field], start: int) -> Callable[[bytes], tuple[An
 
 
 def _format(field: Field) -> str:
-    return f"{2 * field.count}s" if field.type == "string" else _FORMATS[field.type]
+    return f"{2 * field.count}s" if field.type == "string" or field.items else _FORMATS[field.type]
 
 
 def _byte_positions(field: Field, start: int) -> list[int]:
-    """Where the bytes of the big-endian value stand in the block."""
-    first, size = 2 * (field.start - start), 2 * field.count
+    """Where the bytes of the big-endian value, or of each value of an array, stand in the block."""
+    first = 2 * (field.start - start)
+    size = 2 * REGISTERS[field.type] if field.items else 2 * field.count
     places: dict[str, Callable[[int], int]] = {
         "ABCD": lambda byte: byte,
         "BADC": lambda byte: byte ^ 1,
@@ -98,7 +139,7 @@ def _byte_positions(field: Field, start: int) -> list[int]:
         "DCBA": lambda byte: size - 1 - byte,
     }
     place = places[field.word_order]
-    return [first + place(byte) for byte in range(size)]
+    return [first + item * size + place(byte) for item in range(field.items or 1) for byte in range(size)]
 
 
 def _picker(positions: list[int]) -> Callable[[Sequence[Any]], tuple[Any, ...]]:

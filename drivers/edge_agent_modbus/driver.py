@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from itertools import chain
 from typing import ClassVar, NoReturn, cast
 
 from edge_agent.contract import (
     NS_PER_S,
     ConfigError,
+    Decoding,
     Device,
     DeviceFault,
     DeviceSettings,
@@ -17,13 +19,18 @@ from edge_agent.contract import (
     NotConnected,
     ProtocolFault,
     Reading,
+    ScanRequest,
+    ScanStep,
     Tag,
     TagSettings,
     bad,
 )
+from edge_agent_modbus.address import TABLES
 from edge_agent_modbus.frames import GATEWAY_CODES, SPLIT_CODES, exception_name
+from edge_agent_modbus.guess import decodings
 from edge_agent_modbus.plan import Block, Plan, plan_of
 from edge_agent_modbus.ports import Port, open_port
+from edge_agent_modbus.scan import fetch, scan
 from edge_agent_modbus.settings import ModbusDevice, ModbusTag, Target
 from edge_agent_modbus.wire import Exchange, MbapExchange, Nonsense, Refusal, RtuExchange, Silence
 
@@ -53,11 +60,20 @@ class ModbusDriver(Driver):
         self._settings = {device: cast("ModbusDevice", device.settings) for device in devices}
         self._limit_s = {device: settings.timeout / NS_PER_S for device, settings in self._settings.items()}
         self._pause_s = {device: settings.pause / NS_PER_S for device, settings in self._settings.items()}
+        self._drain_s = {
+            device: settings.timeout / NS_PER_S if settings.drain is None else settings.drain / NS_PER_S
+            for device, settings in self._settings.items()
+        }
+        self._budget_s = {device: _budget_s(settings, len(devices)) for device, settings in self._settings.items()}
+        self._delay_s = max(settings.connect_delay for settings in self._settings.values()) / NS_PER_S
+        self._closes = next(iter(self._settings.values())).close_after_poll
+        _check_addresses(devices)
         self._silences = {device: 0 for device in devices if device.tags}
         self._nonsense = dict.fromkeys(devices, 0)
         self._nonsense_in_a_row = 0
-        self._exchange = _exchange_for(self._target)
+        self._exchange = _exchange_for(self._target, next(iter(self._settings.values())).echo)
         self._port: Port | None = None
+        self._connected = False
         # By identity: to hash 200 tags at each poll would cost a tenth of the reading itself.
         self._plans: dict[int, tuple[tuple[Tag, ...], Plan]] = {}
 
@@ -67,23 +83,47 @@ class ModbusDriver(Driver):
         self._silences = dict.fromkeys(self._silences, 0)
         self._nonsense = dict.fromkeys(self._nonsense, 0)
         self._nonsense_in_a_row = 0
+        await self._open()
+        self._connected = True
+
+    async def _open(self) -> None:
         self._port = await open_port(self._target, max(self._limit_s.values()), self._exchange)
+        if self._delay_s:
+            await asyncio.sleep(self._delay_s)
 
     async def close(self) -> None:
         """Let go of the connection or the serial port, within two seconds."""
+        self._connected = False
+        await self._hang_up()
+
+    async def _hang_up(self) -> None:
         port, self._port = self._port, None
         if port is not None:
             await port.close()
 
     async def read(self, device: Device, tags: tuple[Tag, ...]) -> Sequence[Reading]:
         """One reading for each of the tags, in the order of their addresses."""
+        if self._closes and self._port is None and self._connected:
+            await self._open()
+        try:
+            return await self._read(device, tags)
+        finally:
+            if self._closes:
+                await self._hang_up()
+
+    async def _read(self, device: Device, tags: tuple[Tag, ...]) -> Sequence[Reading]:
         known, plan = self._plans.get(id(tags)) or (None, None)
         if plan is None or known is not tags:
             plan = self._new_plan(device, tags)
         answers: list[tuple[Block, bytes | int | None]] = []
         todo = deque(plan.begin())
         splits = 0
+        budget_s = self._budget_s[device]
+        began = asyncio.get_running_loop().time() if budget_s else 0.0
         while todo:
+            if budget_s and answers and asyncio.get_running_loop().time() - began > budget_s:
+                plan.later = list(todo)  # the others on this link are due, too
+                break
             block = todo.popleft()
             answer = await self._ask(device, block)
             if answer in SPLIT_CODES and len(block.wanted) > 1:
@@ -115,7 +155,9 @@ class ModbusDriver(Driver):
             NotConnected: the link is lost.
         """
         try:
-            answer = await self._exchange.ask(block.request, self._limit_s[device], self._pause_s[device])
+            answer = await self._exchange.ask(
+                block.request, self._limit_s[device], self._pause_s[device], self._drain_s[device]
+            )
         except Refusal as refusal:
             self._heard_from(device)
             if refusal.code in GATEWAY_CODES:
@@ -157,6 +199,25 @@ class ModbusDriver(Driver):
         if self._nonsense[device] >= _NONSENSE_LIMIT:
             raise DeviceFault(device, message) from nonsense
 
+    # ------------------------------------------------------------------------------------------- commissioning
+
+    SCAN_TABLES: ClassVar[tuple[str, ...]] = tuple(TABLES)
+
+    @classmethod
+    def scan(cls, settings: ModbusDevice, request: ScanRequest) -> AsyncGenerator[ScanStep, None]:
+        """Who answers on a link, and which addresses they have; at most 2,000 requests for each device and table."""
+        return scan(settings, request, exchange_for(settings))
+
+    @classmethod
+    async def fetch(cls, settings: ModbusDevice, address: str, count: int) -> bytes:
+        """The bytes of `count` registers from an address on."""
+        return await fetch(settings, address, count, exchange_for(settings))
+
+    @classmethod
+    def decode(cls, data: bytes) -> list[Decoding]:
+        """What the first registers mean in every type and word order."""
+        return decodings(data)
+
 
 def _readings(block: Block, answer: bytes | int | None) -> list[Reading]:
     if isinstance(answer, bytes):
@@ -180,10 +241,35 @@ def _shared_target(devices: Sequence[Device]) -> Target:
                 f"{first_name} and {name} share the serial port {first.place}, but one has {first.line} and the other "
                 f"{target.line}: give both the same baud, parity and stop"
             )
+    for key in ("echo", "close_after_poll"):
+        if len({getattr(device.settings, key) for device in devices}) > 1:
+            raise ConfigError(f"{', '.join(targets)} share a link: write the same `{key}` for all of them")
     return first
 
 
-def _exchange_for(target: Target) -> Exchange:
+def _check_addresses(devices: Sequence[Device]) -> None:
+    """Whether every tag has an address that exists and may be read."""
+    for device in devices:
+        for tag in device.tags:
+            try:
+                cast("ModbusDevice", device.settings).shifted(cast("ModbusTag", tag.settings).field())
+            except ValueError as error:
+                raise ConfigError(f"{tag.name}: {error}") from error
+
+
+def _budget_s(settings: ModbusDevice, devices: int) -> float:
+    """How long one read may take while others wait; 0 where there are none."""
+    if devices == 1:
+        return 0.0
+    return (max(settings.timeout, settings.poll) if settings.budget is None else settings.budget) / NS_PER_S
+
+
+def _exchange_for(target: Target, echo: bool) -> Exchange:
     if target.scheme == "tcp":
         return MbapExchange()
-    return RtuExchange(_BITS_PER_CHARACTER / target.line.baud if target.scheme == "rtu" else 0.0)
+    return RtuExchange(_BITS_PER_CHARACTER / target.line.baud if target.scheme == "rtu" else 0.0, echo=echo)
+
+
+def exchange_for(settings: ModbusDevice) -> Exchange:
+    """The conversation on a link to one device."""
+    return _exchange_for(settings.target(), settings.echo)

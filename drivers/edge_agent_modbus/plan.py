@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from dataclasses import field as initial
-from typing import NamedTuple, cast
+from typing import cast
 
 from edge_agent.contract import Reading, Tag
-from edge_agent_modbus.address import Table
+from edge_agent_modbus.address import Span, Table
 from edge_agent_modbus.decode import Wanted, decoder
 from edge_agent_modbus.frames import Request
 from edge_agent_modbus.settings import ModbusDevice, ModbusTag
@@ -25,24 +25,16 @@ class Limits:
     unit: int
     registers: int
     gap: int
+    single: bool = False
+    """Each value by itself."""
+    forbidden: tuple[Span, ...] = ()
+    """Never asked for, not even in between."""
 
     def of(self, table: Table) -> tuple[int, int]:
         """The most addresses, and the most unused ones between two tags."""
         factor = BITS_PER_REGISTER if table.bits else 1
         # A value is never split, so one that is longer than the device's own limit still takes one request.
         return self.registers * factor, self.gap * factor
-
-
-class Span(NamedTuple):
-    """Addresses that a device refused to give in one request."""
-
-    table: Table
-    start: int
-    end: int
-
-    def inside(self, table: Table, start: int, end: int) -> bool:
-        """Whether a request for these addresses would ask for all of it again."""
-        return self.table is table and start <= self.start and self.end <= end
 
 
 class Block:
@@ -80,7 +72,9 @@ def _merge(groups: Sequence[tuple[Wanted, ...]], limits: Limits, refused: Collec
             first.table is table
             and first.start - end <= gap
             and until - start <= most
+            and not limits.single
             and not any(span.inside(table, start, until) for span in refused)
+            and not any(span.overlaps(table, start, until) for span in limits.forbidden)
         ):
             blocks[-1].extend(group)
             end = until
@@ -106,6 +100,8 @@ class Plan:
     """Blocks of one tag that the device refuses, kept apart."""
     untidy: bool = False
     """Whether something was split since blocks were last put together."""
+    later: list[Block] = initial(default_factory=list)
+    """What the last read had no time for: it comes first."""
     _spans: set[Span] = initial(default_factory=set)
     _until_whole: int = 0
 
@@ -120,7 +116,10 @@ class Plan:
                 self.blocks = plan_blocks(self.wanted, self.limits)
                 self.refused.clear()
                 self._spans.clear()
-        return self.blocks.copy()
+        if not self.later:
+            return self.blocks.copy()
+        waited, self.later = [block for block in self.later if block in self.blocks], []
+        return waited + [block for block in self.blocks if block not in waited]
 
     def split(self, block: Block) -> list[Block]:
         """Two requests instead of one that was refused as a whole."""
@@ -138,11 +137,14 @@ class Plan:
         """Put together what splitting took apart, without asking for anything that was refused or never read."""
         self.untidy = False
         readable = [block.wanted for block in self.blocks if block not in self.refused]
-        joined = _merge(readable, Limits(self.limits.unit, self.limits.registers, 0), self._spans)
+        joined = _merge(readable, replace(self.limits, gap=0), self._spans)
         self.blocks = joined + [block for block in self.blocks if block in self.refused]
 
 
 def plan_of(settings: ModbusDevice, tags: Iterable[Tag]) -> Plan:
     """The plan for these tags of a device."""
-    wanted = tuple(Wanted(tag, cast("ModbusTag", tag.settings).field()) for tag in tags)
-    return Plan(wanted, Limits(settings.device_id, settings.max_read, settings.max_gap))
+    wanted = tuple(Wanted(tag, settings.shifted(cast("ModbusTag", tag.settings).field())) for tag in tags)
+    limits = Limits(
+        settings.device_id, settings.max_read, settings.max_gap, settings.single_reads, settings.forbidden_spans()
+    )
+    return Plan(wanted, limits)

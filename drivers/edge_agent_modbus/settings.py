@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple, Self
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
@@ -10,17 +11,23 @@ from pydantic import ValidationInfo, field_validator, model_validator
 
 from edge_agent.contract import DeviceSettings, Duration, Period, TagSettings, parse_duration
 from edge_agent_modbus.address import (
+    LAST_ADDRESS,
     MAX_STRING_BYTES,
+    ORDER_OF_EIGHT,
+    REGISTERS,
     Field,
     Place,
+    Span,
     TypeName,
     WordOrder,
     field_of,
     parse_address,
+    parse_span,
     type_of,
 )
 
 DEFAULT_PORT = 502
+MOST_DELAY_NS = parse_duration("30 s")
 URL_FORMS = (
     "tcp://host[:port], rtu:///dev/serial/by-id/…?baud=19200&parity=E&stop=1 (three slashes), or rtu+tcp://host:port"
 )
@@ -115,6 +122,25 @@ class ModbusDevice(DeviceSettings):
     """The least time between an answer and the next request, for devices that need one (some loggers: 300 ms)."""
     max_read: int = Key(default=125, ge=1, le=125, strict=True)
     """The most registers in one request (16 times as many bits), for devices that allow fewer than 125."""
+    drain: Period | None = None
+    """How late an answer may come after its time-out and still be told from the next one's; the `timeout` unless given.
+    On a serial line the agent waits so long after a time-out or damage before it asks again."""
+    budget: Period | None = None
+    """How long one read of this device may keep others on the same link waiting; what is left is read first at the next
+    poll. The longer of `timeout` and `poll` unless given."""
+    address_offset: int = Key(default=0, ge=-65535, le=65535, strict=True)
+    """Added to every address, for manuals that count otherwise: -1 where their register 1 is the first."""
+    forbidden: tuple[str, ...] = ()
+    """Addresses that are never read, not even between two tags: `holding:200-299`, `input:7`."""
+    single_reads: bool = False
+    """Each tag by a request of its own, for devices that answer a block with something else than its registers."""
+    connect_delay: Duration = 0
+    """The wait between connecting and the first request, for devices that drop what comes at once."""
+    close_after_poll: bool = False
+    """Over TCP: the connection is closed after each read, for devices that take only one and must serve others too."""
+    echo: bool = False
+    """On a serial line: the adapter repeats what is sent (two-wire RS-485); the echo must be the request, and is
+    dropped."""
     max_gap: int = Key(default=8, ge=0, le=124, strict=True)
     """Up to this many unused registers (16 times as many bits) are read along to save a request; 0: none."""
 
@@ -130,9 +156,55 @@ class ModbusDevice(DeviceSettings):
             raise ValueError(f"device_id: a serial line has the ids 1 to 247, not {self.device_id}")
         return self
 
+    @field_validator("forbidden")
+    @classmethod
+    def _forbidden_spans(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        for text in given:
+            parse_span(text)
+        return given
+
+    @field_validator("connect_delay")
+    @classmethod
+    def _not_for_ever(cls, given: int) -> int:
+        if given > MOST_DELAY_NS:
+            raise ValueError("a device that needs more than 30 s after connecting would never be read")
+        return given
+
+    @model_validator(mode="after")
+    def _quirks_of_the_link(self) -> Self:
+        scheme = self.target().scheme
+        if self.close_after_poll and scheme == "rtu":
+            raise ValueError("close_after_poll: a serial port stays open; this is for TCP")
+        if self.echo and scheme == "tcp":
+            raise ValueError("echo: Modbus TCP has none; this is for two-wire serial lines")
+        return self
+
     def target(self) -> Target:
         """Where the URL leads."""
         return parse_url(self.url)
+
+    def shifted(self, field: Field) -> Field:
+        """The field at the address that travels on the wire.
+
+        Raises:
+            ValueError: there is no such address, or it must not be read; the message says what to check.
+        """
+        start = field.start + self.address_offset
+        name = f"{field.table.name}:{start}"
+        if start < 0 or start + field.count > LAST_ADDRESS + 1:
+            raise ValueError(f"with address_offset {self.address_offset} its address would be {name}: check both")
+        for text in self.forbidden:
+            span = parse_span(text)
+            if span.table is field.table and span.start < field.end and field.start < span.end:
+                raise ValueError(f"its address lies in forbidden, {text}: change one of them")
+        return replace(field, start=start)
+
+    def forbidden_spans(self) -> tuple[Span, ...]:
+        """What is never read, as it travels on the wire."""
+        offset = self.address_offset
+        return tuple(
+            Span(span.table, span.start + offset, span.end + offset) for span in map(parse_span, self.forbidden)
+        )
 
 
 class ModbusTag(TagSettings):
@@ -146,6 +218,8 @@ class ModbusTag(TagSettings):
     """The bytes of the big-endian value ABCD in the order in which they come; BADC swaps the bytes of a string."""
     length: int | None = Key(default=None, strict=True)
     """Of a string, in bytes, two to a register."""
+    count: int | None = Key(default=None, ge=1, strict=True)
+    """Of an array such as a waveform: so many values of the type, one behind the other, read in one request."""
 
     @field_validator("address", mode="before")
     @classmethod
@@ -176,6 +250,18 @@ class ModbusTag(TagSettings):
             raise ValueError("a bool has no word order: leave it out")
         if kind == "string" and given not in ("ABCD", "BADC"):
             raise ValueError("a string is ABCD, or BADC when the bytes of each register are swapped")
+        if len(given) == 8 and kind is not None and REGISTERS.get(kind) != 4:
+            raise ValueError(f"{given} names eight bytes, and a {kind} has fewer: write {ORDER_OF_EIGHT[given]}")
+        return given
+
+    @field_validator("count")
+    @classmethod
+    def _count_of_numbers(cls, given: int | None, info: ValidationInfo) -> int | None:
+        kind = _kind(info.data)
+        if given is not None and kind in ("bool", "string"):
+            raise ValueError(f"an array has numbers: a {kind} has no count")
+        if given is not None and any(info.data.get(key) is not None for key in ("scale", "offset", "deadband")):
+            raise ValueError("an array is stored as it is: leave out scale, offset and deadband")
         return given
 
     @field_validator("length")
@@ -201,7 +287,7 @@ class ModbusTag(TagSettings):
 
     def field(self) -> Field:
         """What the tag occupies."""
-        return field_of(self.place(), self.type, self.word_order, self.length)
+        return field_of(self.place(), self.type, self.word_order, self.length, self.count)
 
 
 def _kind(data: dict[str, Any]) -> str | None:

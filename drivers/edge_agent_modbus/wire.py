@@ -57,7 +57,7 @@ class Exchange(ABC):
         self._lost: str | None = "not connected yet"
         self._quiet_s = 0.0  # how long the line must have been quiet before the next request; 0: it is settled
         self._heard = 0.0  # when the line was last busy, as the loop counts seconds
-        self._limit_s = 0.0  # how long the answer to the newest request may take
+        self._drain_s = 0.0  # how late the answer to the newest request may come
         self._unasked = 0
         self._stray = b""
         self._write: Callable[[bytes], None] = _nowhere
@@ -79,8 +79,10 @@ class Exchange(ABC):
             self._write, self._abort = _nowhere, _nothing
             self._settle_with(NotConnected(reason))
 
-    async def ask(self, request: Request, limit_s: float, pause_s: float = 0.0) -> bytes:
+    async def ask(self, request: Request, limit_s: float, pause_s: float = 0.0, drain_s: float | None = None) -> bytes:
         """The data of the answer, exactly as many bytes as the request asked for.
+
+        `drain_s` is how late its answer may come after the limit; the limit unless given.
 
         Raises:
             Refusal: the device answered with an exception.
@@ -89,12 +91,12 @@ class Exchange(ABC):
             NotConnected: the connection is gone.
         """
         async with self._turn:  # one that was cancelled must have ended before the next begins
-            said = await self._ask(request, limit_s, pause_s)
+            said = await self._ask(request, limit_s, pause_s, drain_s)
         if isinstance(said, int):
             raise Refusal(said)
         return said
 
-    async def _ask(self, request: Request, limit_s: float, pause_s: float) -> bytes | int:
+    async def _ask(self, request: Request, limit_s: float, pause_s: float, drain_s: float | None) -> bytes | int:
         quiet_s = self._quiet_s or max(pause_s, self.silence_s)
         if self._lost is None and (self._quiet_s or (quiet_s and self._heard + quiet_s > self._loop.time())):
             await self._settle(max(quiet_s, pause_s))
@@ -103,7 +105,9 @@ class Exchange(ABC):
         self._quiet_s = 0.0
         self._unasked = 0
         self._request = request
-        limit_s = self._limit_s = limit_s + self.wire_time_s(request)
+        wire_s = self.wire_time_s(request)
+        self._drain_s = (limit_s if drain_s is None else drain_s) + wire_s
+        limit_s += wire_s
         answer: asyncio.Future[bytes | int] = self._loop.create_future()
         self._answer = answer
         timer = self._loop.call_later(limit_s, self._expire, limit_s)
@@ -116,7 +120,7 @@ class Exchange(ABC):
             self._answer = None
             timer.cancel()
             if not answered:
-                self._disturbed(limit_s)
+                self._disturbed()
         return said
 
     @property
@@ -136,7 +140,7 @@ class Exchange(ABC):
     def _send(self, request: Request) -> None: ...
 
     @abstractmethod
-    def _disturbed(self, limit_s: float) -> None:
+    def _disturbed(self) -> None:
         """The request ended without a right answer, which may still come."""
 
     def _settle_with(self, outcome: bytes | int | Exception) -> None:
@@ -282,7 +286,7 @@ class MbapExchange(Exchange):
     def _said(self) -> bytes:
         return self._strange
 
-    def _disturbed(self, limit_s: float) -> None:
+    def _disturbed(self) -> None:
         self._abandoned.append(self._head)
 
 
@@ -291,10 +295,13 @@ class RtuExchange(Exchange):
 
     Args:
         character_s: the time of one character on the line; 0 where the line is somebody else's.
+        echo: whether the adapter repeats what is sent, as two-wire ones do.
     """
 
-    def __init__(self, character_s: float = 0.0) -> None:
+    def __init__(self, character_s: float = 0.0, *, echo: bool = False) -> None:
         super().__init__()
+        self._echo = echo
+        self._echo_due = b""
         self._character_s = character_s
         # Above 19200 baud the specification fixes the silence between frames.
         self._silence_s = max(3.5 * character_s, 0.00175) if character_s else 0.0
@@ -304,7 +311,8 @@ class RtuExchange(Exchange):
         return self._silence_s
 
     def wire_time_s(self, request: Request) -> float:
-        return (len(request.rtu) + REFUSAL_FRAME_BYTES + request.size) * self._character_s
+        echo = len(request.rtu) if self._echo else 0
+        return (len(request.rtu) + echo + REFUSAL_FRAME_BYTES + request.size) * self._character_s
 
     def received(self, data: bytes) -> None:
         self._heard = self._loop.time()
@@ -312,6 +320,8 @@ class RtuExchange(Exchange):
             self._overheard(data)
             return
         self._buffer += data
+        if self._echo_due and not self._echoed():
+            return
         found = find_rtu_answer(self._buffer, self._request)
         if found is None:
             if len(self._buffer) > _UNASKED_LIMIT_BYTES:
@@ -326,19 +336,32 @@ class RtuExchange(Exchange):
 
     def _send(self, request: Request) -> None:
         self._buffer.clear()
+        self._echo_due = request.rtu if self._echo else b""
         self._write(request.rtu)
+
+    def _echoed(self) -> bool:
+        """Whether the whole echo has come, which is dropped; another one means that somebody else talks."""
+        due, came = self._echo_due, bytes(self._buffer[: len(self._echo_due)])
+        if not due.startswith(came):
+            self._settle_with(Nonsense(bytes(self._buffer)))
+            return False
+        if len(came) < len(due):
+            return False
+        del self._buffer[: len(due)]
+        self._echo_due = b""
+        return True
 
     def _overheard(self, data: bytes) -> None:
         """A few stray bytes are noise; what may be an answer must have died away before the next request."""
         self._count_unasked(data)
         if self._unasked >= REFUSAL_FRAME_BYTES:
-            self._quiet_s = max(self._quiet_s, self._limit_s)
+            self._quiet_s = max(self._quiet_s, self._drain_s)
 
     def _said(self) -> bytes:
         return bytes(self._buffer) if len(self._buffer) >= REFUSAL_FRAME_BYTES else b""
 
-    def _disturbed(self, limit_s: float) -> None:
-        self._quiet_s = max(self._quiet_s, limit_s)
+    def _disturbed(self) -> None:
+        self._quiet_s = max(self._quiet_s, self._drain_s)
         self._heard = self._loop.time()
 
 
