@@ -19,7 +19,17 @@ from edge_agent.contract import NotConnected, Quality, Reading, Tag, TagSettings
 from edge_agent_opcua.session import Notification
 from edge_agent_opcua.subscription import Subscription
 from edge_agent_opcua.values import data_change, readings_of, rfc3339, status_name, time_ns
-from edge_agent_opcua.wire import NUMBERS, TYPE_NAMES, DataValue, DecodeError, Unsupported, Wire
+from edge_agent_opcua.wire import (
+    NUMBERS,
+    TYPE_NAMES,
+    DataValue,
+    DecodeError,
+    NodeName,
+    Status,
+    Ticks,
+    Unsupported,
+    Wire,
+)
 
 ua: Any = asyncua_types
 TAGS = tuple(Tag(f"d.t{n}", TagSettings(address=n), 1) for n in range(3))
@@ -60,11 +70,14 @@ def item(handle: int, value: bytes) -> bytes:
         ([0.25, 0.5], "Double", (0.25, 0.5)),
         ([True, False], "Boolean", (True, False)),
         ([], "Int32", ()),
-        (["a", "b"], "String", Unsupported("String[]")),
+        (["a", None, "b"], "String", ("a", None, "b")),
+        ([b"a"], "ByteString", Unsupported("ByteString[]")),
         ([[1, 2], [3, 4]], "Int32", Unsupported("Int32[2, 2]")),
-        (ua.NodeId("x", 2), "NodeId", Unsupported("NodeId")),
-        (ua.QualifiedName("x", 2), "QualifiedName", Unsupported("QualifiedName")),
-        (ua.StatusCode(ua.StatusCodes.BadTimeout), "StatusCode", Unsupported("StatusCode")),
+        (ua.NodeId("x", 2), "NodeId", NodeName(2, "x")),
+        (ua.QualifiedName("x", 2), "QualifiedName", "2:x"),
+        (ua.StatusCode(ua.StatusCodes.BadTimeout), "StatusCode", Status(0x800A0000)),
+        (ua.XmlElement("<a/>"), "XmlElement", "<a/>"),
+        (ua.ExpandedNodeId(7, 0), "ExpandedNodeId", NodeName(0, 7)),
         (ua.Range(1.0, 2.0), "ExtensionObject", Unsupported("ExtensionObject")),
         ([ua.Variant(1, ua.VariantType.Int32)], "Variant", Unsupported("Variant[]")),
         (None, "Null", None),
@@ -153,8 +166,26 @@ def test_float_that_is_no_number_is_bad(value: float) -> None:
 
 
 def test_value_of_unsupported_type_is_bad_and_named() -> None:
-    (reading,) = readings_of(TAGS[0], DataValue(Unsupported("QualifiedName"), 0, 0))
-    assert reading == Reading(TAGS[0], None, None, Quality.BAD, "unsupported_type QualifiedName")
+    (reading,) = readings_of(TAGS[0], DataValue(Unsupported("ExtensionObject"), 0, 0))
+    assert reading == Reading(TAGS[0], None, None, Quality.BAD, "unsupported_type ExtensionObject")
+
+
+@pytest.mark.parametrize(
+    ("decoded", "value"),
+    [
+        (Status(0x800A0000), "BadTimeout"),
+        (NodeName(0, 2258), "i=2258"),
+        (NodeName(2, "Zone1.Temp"), "ns=2;s=Zone1.Temp"),
+        (NodeName(3, b"\x01\x02"), "ns=3;b=AQI="),
+        (NodeName(0, 5, "urn:a"), "nsu=urn:a;i=5"),
+        (("open", None, "shut"), ("open", "", "shut")),
+        ((Ticks(116_444_736_000_000_000),), ("1970-01-01T00:00:00Z",)),
+        ((), ()),
+    ],
+)
+def test_value_that_is_no_number_is_its_text(decoded: Any, value: Any) -> None:
+    (reading,) = readings_of(TAGS[0], DataValue(decoded, 0, 0))
+    assert (reading.value, reading.quality) == (value, Quality.GOOD)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ decimal digit in each four bits), string; with `count` an array of any of the nu
 `word_order` names the bytes of the big-endian value ABCD in the order in which they come: 123456.0 as float32 is
 47F12000, which comes as ABCD 47F1 2000, CDAB 2000 47F1, BADC F147 0020, DCBA 0020 F147; 64 bits alike, also by the
 names of their eight bytes (GHEFCDAB). Of a 16-bit value BADC and DCBA swap the bytes. A string is `length` bytes of
-UTF-8, ends at the first NUL, loses the spaces that fill it up, and is BADC where the bytes of each register are swapped.
+UTF-8, ends at the first NUL, loses the spaces that fill it up, and is BADC where the bytes of registers are swapped.
 
     part_count: {address: "holding:0", type: uint32, word_order: CDAB}
     recipe:     {address: "holding:100", type: string, length: 16}

@@ -11,10 +11,15 @@ namespace 0, which is OPC UA's own, needs no URI. After every connect the URIs a
 NamespaceArray: a namespace or node that is gone is BAD with BadNodeIdUnknown, and never another node's value.
 
 The device's `poll` is the publishing interval (5 s at most; slower tags are sampled slower), a tag's `sampling` is how
-often the server looks at it, its `poll` unless given. The server keeps four times the values of a publishing interval;
-what it has to drop is a BAD reading with the cause `overflow`. The time of a reading is the source's, else the
-server's. Values: Boolean, integers, floats, String, ByteString, Guid and LocalizedText as text, DateTime as RFC 3339,
-arrays of numbers; all else is BAD with `unsupported_type` and the type's name, a null value BAD with `no_value`.
+often the server looks at it, its `poll` unless given. The server keeps `queue` values, four times those of a publishing
+interval unless given; what it has to drop is a BAD reading with the cause `overflow`. With `server_deadband: 0.5`, or
+`"2 %"` of the node's EURange, it does not report smaller changes. Where it refuses an item, the tag is BAD with the
+status' name, the others go on, and the item is asked for again every minute.
+
+The time of a reading is the source's, else the server's. Values: Boolean, integers, floats, String, ByteString; an
+enumeration is its number; Guid, LocalizedText, QualifiedName, XmlElement, NodeId and StatusCode are texts, DateTime one
+in RFC 3339; arrays of all these but ByteString. All else, such as structures and matrices, is BAD with
+`unsupported_type` and the type's name, a null value BAD with `no_value`.
 
 The server must offer an endpoint without security (`security: none`, said out loud), OPC UA binary over TCP, the
 services Read and, for tags that are not `mode: read`, subscriptions with data changes. Chunks of at most 4 MiB and
@@ -22,7 +27,7 @@ messages of at most 32 MiB are accepted.
 
 Tested against asyncua 2.1's server. Quirks:
 - A server that revises the publishing interval makes keep-alives rarer; silence is judged by what it revised.
-- A node that appears after the connect is found at the next connect only (one that is read: at the next poll).
+- A node that appears after the connect is found within a minute; one in a new namespace at the next connect.
 - After a lost link the values that the server had queued are gone; the stream begins again with the present ones.
 """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 from collections import deque
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from edge_agent.contract import (
@@ -32,6 +32,8 @@ MIN_SESSION_TIMEOUT_S = 60
 PUBLISH_REQUESTS_PER_SUBSCRIPTION = 2
 
 
+RETRY_S = 60.0
+"""How often items that the server refused are asked for again."""
 STILL_S = 5.0
 """How often a busy stream says of the tags without news that their values hold."""
 
@@ -109,8 +111,12 @@ class OpcuaDriver(Driver):
             async with _Publishing(session, subscriptions) as publishing:
                 clock = asyncio.get_running_loop().time
                 still = clock() + STILL_S
+                retry_at = clock() + RETRY_S
                 while True:
                     batch = await publishing.next()
+                    if clock() >= retry_at:
+                        await self._try_again(session, subscriptions.values())
+                        retry_at = clock() + RETRY_S
                     yield batch
                     if batch and clock() < still:
                         continue
@@ -125,6 +131,14 @@ class OpcuaDriver(Driver):
 
         nodes = {tag: self._nodes[tag] for tag in tags if tag in self._nodes}
         return await subscribe(session, device, nodes, present)
+
+    async def _try_again(self, session: Session, subscriptions: Iterable[Subscription]) -> None:
+        """Ask again for refused items: their BAD readings are known, what is accepted brings its value by itself."""
+        from edge_agent_opcua.subscription import try_again
+
+        for subscription in subscriptions:
+            if subscription.refused:
+                await try_again(session, subscription)
 
     async def close(self) -> None:
         """End the session; a running stream ends with NotConnected."""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+from math import isfinite
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from edge_agent.contract import DeviceSettings, Period, Secret, TagSettings, parse_duration
 from edge_agent_opcua.address import parse_address
 
 DEFAULT_PORT = 4840
+_PERCENT = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*%\s*")
 _POLICY = re.compile(r"(Basic256Sha256|Aes128Sha256RsaOaep|Aes256Sha256RsaPss)/(Sign|SignAndEncrypt)")
 
 
@@ -85,6 +87,23 @@ class OpcuaTagSettings(TagSettings):
     """How often the server looks at the value; the tag's `poll` unless given. Faster than the device's `poll`:
     the values in between are reported too."""
 
+    queue: int | None = Field(default=None, ge=1, le=100_000, strict=True)
+    """How many values the server keeps between two deliveries; four times those of a publishing interval by default."""
+    server_deadband: float | str | None = None
+    """The server reports no smaller change: a number in the node's own unit, or `"2 %"` of its EURange. What drifts
+    within the band is not seen, so it is refused for what machines count by."""
+
+    @field_validator("server_deadband")
+    @classmethod
+    def _absolute_or_percent(cls, given: float | str | None) -> float | str | None:
+        if isinstance(given, str):
+            match = _PERCENT.fullmatch(given)
+            if match is None or not 0 < float(match[1]) <= 100:
+                raise ValueError('write a number, or a percentage of the EURange such as "2 %"')
+        elif given is not None and not (isfinite(given) and given > 0):
+            raise ValueError("a deadband is more than 0")
+        return given
+
     @field_validator("type")
     @classmethod
     def _the_server_knows(cls, given: str | None) -> str | None:
@@ -94,6 +113,7 @@ class OpcuaTagSettings(TagSettings):
 
     @model_validator(mode="after")
     def _sampling_of_a_subscription(self) -> OpcuaTagSettings:
-        if self.mode == "read" and self.sampling is not None:
-            raise ValueError("sampling belongs to `mode: subscribe`; with `mode: read` the pace is `poll`")
+        for key in ("sampling", "queue", "server_deadband"):
+            if self.mode == "read" and getattr(self, key) is not None:
+                raise ValueError(f"{key} belongs to `mode: subscribe`; with `mode: read` the agent asks every `poll`")
         return self

@@ -37,6 +37,7 @@ class Subscription:
     def __init__(self, created: Any, tags: tuple[Tag, ...], present: Sequence[Reading]) -> None:
         self.id = int(created.SubscriptionId)
         self.tags = tags
+        self.refused: dict[int, Any] = {}
         self._present = {reading.tag: reading for reading in present}
         self._sequence: int | None = None
         keep_alive_s = created.RevisedPublishingInterval / 1000 * created.RevisedMaxKeepAliveCount
@@ -73,9 +74,12 @@ class Subscription:
         """The first value of an item is the one that was read before it began, unless it has changed since."""
         return [reading for reading in readings if self._present.pop(reading.tag, None) != reading]
 
-    def refused(self, tag: Tag, status: int) -> Reading:
-        """The reading of a tag whose node the server does not monitor."""
+    def refuse(self, request: Any, status: int) -> Reading:
+        """The reading of a tag whose item the server refused, which is kept for another try."""
+        handle = request.RequestedParameters.ClientHandle
+        tag = self.tags[handle]
         self._present.pop(tag, None)
+        self.refused[handle] = request
         return bad(tag, status_name(status))
 
 
@@ -96,6 +100,20 @@ async def subscribe(
     params.MaxNotificationsPerPublish = MAX_NOTIFICATIONS
     subscription = Subscription(await session.create_subscription(params), tuple(nodes), present)
     requests = [_item(handle, tag, node, publishing_ms) for handle, (tag, node) in enumerate(nodes.items())]
+    return subscription, await _create(session, subscription, requests)
+
+
+async def try_again(session: Session, subscription: Subscription) -> list[Reading]:
+    """Ask once more for the items that the server refused; a BAD reading for each that it still does.
+
+    Raises:
+        NotConnected: the link is lost.
+    """
+    requests, subscription.refused = [*subscription.refused.values()], {}
+    return await _create(session, subscription, requests)
+
+
+async def _create(session: Session, subscription: Subscription, requests: Sequence[Any]) -> list[Reading]:
     refused: list[Reading] = []
     for start in range(0, len(requests), session.max_items_per_call):
         part = requests[start : start + session.max_items_per_call]
@@ -105,10 +123,10 @@ async def subscribe(
             )
             if len(results) != len(part):
                 raise DecodeError("the answer has another number of items than was asked for")
-        for tag, result in zip(subscription.tags[start:], results, strict=False):
+        for request, result in zip(part, results, strict=True):
             if not result.StatusCode.is_good():
-                refused.append(subscription.refused(tag, result.StatusCode.value))
-    return subscription, refused
+                refused.append(subscription.refuse(request, result.StatusCode.value))
+    return refused
 
 
 def _item(handle: int, tag: Tag, node: NodeId, publishing_ms: float) -> Any:
@@ -117,8 +135,20 @@ def _item(handle: int, tag: Tag, node: NodeId, publishing_ms: float) -> Any:
     parameters = ua.MonitoringParameters()
     parameters.ClientHandle = handle
     parameters.SamplingInterval = sampling_ms
-    parameters.QueueSize = queue_size(publishing_ms, sampling_ms)
+    parameters.QueueSize = tag.settings.queue or queue_size(publishing_ms, sampling_ms)
     parameters.DiscardOldest = True
+    if tag.settings.server_deadband is not None:
+        parameters.Filter = _deadband(tag.settings.server_deadband)
     return ua.MonitoredItemCreateRequest(
         ua.ReadValueId(node, ua.AttributeIds.Value), ua.MonitoringMode.Reporting, parameters
     )
+
+
+def _deadband(given: float | str) -> Any:
+    """Report a change of status always, and one of the value when it is larger than this."""
+    wanted = ua.DataChangeFilter()
+    wanted.Trigger = ua.DataChangeTrigger.StatusValue
+    percent = isinstance(given, str)
+    wanted.DeadbandType = int(ua.DeadbandType.Percent if percent else ua.DeadbandType.Absolute)
+    wanted.DeadbandValue = float(str(given).rstrip(" %"))
+    return wanted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import struct
 import uuid
 from collections.abc import Sequence
@@ -11,7 +12,18 @@ from itertools import product
 from math import isfinite
 
 from edge_agent.contract import Quality, Reading, Tag, Value, bad
-from edge_agent_opcua.wire import NUMBERS, DataValue, Decoded, DecodeError, Ticks, Unsupported, Wire
+from edge_agent_opcua.wire import (
+    NUMBERS,
+    DataValue,
+    Decoded,
+    DecodeError,
+    NodeName,
+    Scalar,
+    Status,
+    Ticks,
+    Unsupported,
+    Wire,
+)
 
 _TICKS_1970 = 116_444_736_000_000_000
 _TICKS_LIMIT = _TICKS_1970 + 2**63 // 100
@@ -50,14 +62,39 @@ def value_of(decoded: Decoded) -> tuple[Value, str | None]:
         return None, "no_value"
     if isinstance(decoded, Unsupported):
         return None, f"unsupported_type {decoded.type_name}"
-    if isinstance(decoded, Ticks):
-        return rfc3339(decoded), None
-    if isinstance(decoded, uuid.UUID | str):
-        return str(decoded), None
+    if isinstance(decoded, tuple):
+        items = tuple(map(_plain, decoded))
+        return (items, None) if all(map(_is_number, items)) else (None, "not_a_number")
     if isinstance(decoded, bytes):
         return decoded, None
-    finite = all(map(isfinite, decoded)) if isinstance(decoded, tuple) else isfinite(decoded)
-    return (decoded, None) if finite else (None, "not_a_number")
+    value = _plain(decoded)
+    return (value, None) if _is_number(value) else (None, "not_a_number")
+
+
+def _plain(decoded: Scalar | None) -> bool | int | float | str:
+    """A number as it is, and everything else as people write it; a null in an array is an empty text."""
+    if isinstance(decoded, Ticks):
+        return rfc3339(decoded)
+    if isinstance(decoded, Status):
+        return status_name(decoded)
+    if isinstance(decoded, NodeName):
+        return node_text(decoded)
+    if isinstance(decoded, bool | int | float):
+        return decoded
+    return "" if decoded is None else str(decoded)
+
+
+def _is_number(value: bool | int | float | str) -> bool:
+    return not isinstance(value, float) or isfinite(value)
+
+
+def node_text(name: NodeName) -> str:
+    """A NodeId as a value, for people: the index of its namespace is that of the present session, not an address."""
+    kinds = {int: "i", str: "s", uuid.UUID: "g", bytes: "b"}
+    content = name.identifier
+    text = base64.b64encode(content).decode() if isinstance(content, bytes) else str(content or 0)
+    place = f"nsu={name.namespace};" if name.namespace else f"ns={name.index};" if name.index else ""
+    return f"{place}{kinds.get(type(content), 'i')}={text}"
 
 
 def readings_of(tag: Tag, sample: DataValue) -> list[Reading]:

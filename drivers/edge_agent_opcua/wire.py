@@ -10,7 +10,7 @@ import struct
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 NUMBERS = {1: "?", 2: "b", 3: "B", 4: "h", 5: "H", 6: "i", 7: "I", 8: "q", 9: "Q", 10: "f", 11: "d"}
 """The built-in types that are numbers, by their ids, and how `struct` reads them."""
@@ -41,7 +41,22 @@ class Unsupported:
     type_name: str
 
 
-Decoded = bool | int | float | str | bytes | uuid.UUID | tuple[bool | int | float, ...] | Unsupported | None
+class Status(int):
+    """A StatusCode as a value."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeName:
+    """A NodeId or ExpandedNodeId as a value, by the index that its namespace has in the present session."""
+
+    index: int
+    identifier: int | str | uuid.UUID | bytes | None
+    namespace: str | None = None
+    """The URI, where the server gave it instead."""
+
+
+Scalar = bool | int | float | str | bytes | uuid.UUID | NodeName
+Decoded = Scalar | tuple[Scalar | None, ...] | Unsupported | None
 
 
 class DataValue(NamedTuple):
@@ -119,6 +134,11 @@ class Wire:
 
     def node_id(self) -> tuple[int, int | str | uuid.UUID | bytes | None]:
         """The namespace index and the identifier of a NodeId or ExpandedNodeId."""
+        name = self.node_name()
+        return name.index, name.identifier
+
+    def node_name(self) -> NodeName:
+        """A NodeId or ExpandedNodeId as a value."""
         encoding = self.u8()
         kind = encoding & 0x3F
         index = 0 if kind == 0 else self.u8() if kind == 1 else self.u16()
@@ -128,11 +148,15 @@ class Wire:
             self.u8, self.u16, self.u32, self.string, self.guid, self.byte_string,
         )  # fmt: skip
         identifier = takes[kind]()
-        if encoding & 0x80:
-            self.string()
+        namespace = self.string() if encoding & 0x80 else None
         if encoding & 0x40:
             self.u32()
-        return index, identifier
+        return NodeName(index, identifier, namespace)
+
+    def qualified_name(self) -> str:
+        """A QualifiedName as people write it: the index of its namespace, unless 0, and the name."""
+        index, name = self.u16(), self.string() or ""
+        return f"{index}:{name}" if index else name
 
     def extension_object(self) -> tuple[int | str | uuid.UUID | bytes | None, bytes]:
         """The identifier of its encoding and the bytes of an ExtensionObject."""
@@ -171,7 +195,7 @@ class Wire:
         return kind, result
 
     def variant(self) -> Decoded:
-        """A Variant: a number, a text, bytes, an array of numbers as a tuple, or Unsupported."""
+        """A Variant: a number, a text, bytes, an array of numbers or texts as a tuple, or Unsupported."""
         encoding = self.u8()
         type_id = encoding & 0x3F
         if not encoding & 0x80:
@@ -185,8 +209,9 @@ class Wire:
             each = struct.Struct(f"<{count}{numbers}")
             content = each.unpack(self.raw(each.size))
         else:
-            for _ in range(count):
-                self._scalar(type_id)
+            items = tuple(self._scalar(type_id) for _ in range(count))
+            if type_id in _TEXTS:
+                content = cast("tuple[Scalar | None, ...]", items)
         if encoding & 0x40:
             dimensions = [self.u32() for _ in range(self.length())]
             if len(dimensions) > 1:
@@ -256,11 +281,13 @@ _SCALARS: dict[int, Callable[[Wire], Decoded]] = {
     13: lambda wire: Ticks(wire.i64()),
     14: Wire.guid,
     15: Wire.byte_string,
-    16: _passed_over("XmlElement", Wire.byte_string),
-    17: _passed_over("NodeId", Wire.node_id),
-    18: _passed_over("ExpandedNodeId", Wire.node_id),
-    19: _passed_over("StatusCode", Wire.u32),
-    20: _passed_over("QualifiedName", lambda wire: (wire.u16(), wire.byte_string())),
+    16: Wire.string,
+    17: Wire.node_name,
+    18: Wire.node_name,
+    19: lambda wire: Status(wire.u32()),
+    20: Wire.qualified_name,
     21: Wire.localized_text,
     22: _passed_over("ExtensionObject", Wire.extension_object),
 }
+_TEXTS = frozenset(_SCALARS) - {0, 15, 22}
+"""The types whose values are texts, and whose arrays are arrays of texts."""

@@ -168,8 +168,9 @@ def _check_raw(use: _Use, tag: Entry, report: Report) -> bool:
         report.add(Fault(use.node.place, message, use.path, scope=scope))
     section = str(use.path[2])
     user = f"a {section}" if section in ("reason", "product", "job") else "a state or a count"
-    for key, neutral in (("deadband", 0), ("scale", 1), ("offset", 0)):
-        if key in settings and settings[key].value.value not in (None, neutral):
+    bands = [key for key in settings if key.endswith("deadband")]  # a driver may have one of its own, in the device
+    for key in (*bands, "scale", "offset"):
+        if key in settings and settings[key].value.value not in (None, 1 if key == "scale" else 0):
             sound = False
             message = (
                 f"{use.tag} has a {key} at {settings[key].key.place}, and {user} needs the raw value; "

@@ -49,7 +49,7 @@ class Origin(StrEnum):
     HISTORY = "history"
 
 
-Value = bool | int | float | str | bytes | tuple[bool | int | float, ...] | None
+Value = bool | int | float | str | bytes | tuple[bool | int | float | str, ...] | None
 
 
 class Reading(NamedTuple):
