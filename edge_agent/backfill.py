@@ -91,6 +91,8 @@ class Backfill:
         async with aclosing(self._driver.history(tuple(by_tag), since, until)) as parts:
             async for part in parts:
                 filling = by_tag[part.tag]
+                if filling.over:
+                    continue
                 readings += len(part.readings)
                 await self._thread.call(filling.take, self._thread.store, part, self._clock.now())
                 if part.error is not None:
@@ -133,6 +135,7 @@ class _Filling:
         self._last: Row | None = None  # the newest that is known
         self._known_from: int | None = None
         self._begun = False
+        self.over = False
 
     def take(self, store: Store, part: HistoryPart, now: int) -> None:
         """Put a part of the history in."""
@@ -147,7 +150,8 @@ class _Filling:
             if part.complete and part.holds:
                 self._hold(rows, self._hole.until, now)
             store.holes.fill(self._hole, rows, rows[-1][1] + 1 if rows else self._hole.reached)
-            if part.complete or part.error is not None:
+            self.over = part.complete or part.error is not None
+            if self.over:
                 store.holes.close(self._hole, self._known_from if part.complete else None)
 
     def _keep(self, rows: list[Row], reading: Reading, now: int, *, holds: bool) -> None:

@@ -21,14 +21,20 @@ enumeration is its number; Guid, LocalizedText, QualifiedName, XmlElement, NodeI
 in RFC 3339; arrays of all these but ByteString. All else, such as structures and matrices, is BAD with
 `unsupported_type` and the type's name, a null value BAD with `no_value`.
 
+History: where the server keeps one of a node (its UserAccessLevel says so), the gap that an outage left is read from it,
+unless the tag has `history: never`. A value holds between two recorded ones only where the node is Historizing and the
+server was started before the outage began.
+
 The server must offer an endpoint without security (`security: none`, said out loud), OPC UA binary over TCP, the
 services Read and, for tags that are not `mode: read`, subscriptions with data changes. Chunks of at most 4 MiB and
 messages of at most 32 MiB are accepted.
 
-Tested against asyncua 2.1's server. Quirks:
+Tested against the servers of asyncua 2.1 and node-opcua 2.140. Quirks:
 - A server that revises the publishing interval makes keep-alives rarer; silence is judged by what it revised.
 - A node that appears after the connect is found within a minute; one in a new namespace at the next connect.
-- After a lost link the values that the server had queued are gone; the stream begins again with the present ones.
+- After a lost link the values that the server had queued are gone, unless it has a history; the stream begins again
+  with the present ones.
+- Servers that cut a history at the number that was asked for, without a continuation point, are asked on from there.
 """
 
 from edge_agent_opcua.driver import OpcuaDriver

@@ -6,6 +6,7 @@ import asyncio
 import importlib
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from edge_agent.contract import (
@@ -14,6 +15,7 @@ from edge_agent.contract import (
     Device,
     DeviceSettings,
     Driver,
+    HistoryPart,
     NotConnected,
     Reading,
     Tag,
@@ -139,6 +141,26 @@ class OpcuaDriver(Driver):
         for subscription in subscriptions:
             if subscription.refused:
                 await try_again(session, subscription)
+
+    # ------------------------------------------------------------------------------------------------ history
+
+    def has_history(self, tag: Tag) -> bool:
+        """Whether the server is asked for a history of the tag's node after an outage."""
+        return isinstance(tag.settings, OpcuaTagSettings) and tag.settings.history == "auto"
+
+    async def device_time(self, device: Device) -> int | None:
+        """The server's own clock."""
+        from edge_agent_opcua.history import server_time
+
+        return await server_time(self._connected())
+
+    async def history(self, tags: Sequence[Tag], start: int, end: int) -> AsyncGenerator[HistoryPart, None]:
+        """What the server recorded; a value holds where it ran through and says that it historizes the node."""
+        from edge_agent_opcua.history import history
+
+        async with aclosing(history(self._connected(), self._nodes, tags, start, end)) as parts:
+            async for part in parts:
+                yield part
 
     async def close(self) -> None:
         """End the session; a running stream ends with NotConnected."""

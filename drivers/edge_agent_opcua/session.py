@@ -127,8 +127,9 @@ class Session:
 
     async def _read_server(self) -> None:
         wanted = (ua.ObjectIds.Server_NamespaceArray, _MAX_NODES_PER_READ, _MAX_MONITORED_ITEMS_PER_CALL)
-        nodes = [ua.NodeId(number, 0) for number in wanted]
-        array, reads, items = await self.services.read_attributes(nodes, ua.AttributeIds.Value)
+        array, reads, items = [  # one at a time: how many at once is what is asked
+            (await self.services.read_attributes([ua.NodeId(number, 0)], ua.AttributeIds.Value))[0] for number in wanted
+        ]
         array.StatusCode.check()
         self.namespaces = [str(uri) for uri in array.Value.Value]
         self._max_nodes_per_read = _limit(reads)
@@ -177,8 +178,8 @@ class Session:
             return None
         return ua.NodeId(address.identifier, self.namespaces.index(address.namespace))
 
-    async def read(self, nodes: Sequence[NodeId]) -> list[DataValue]:
-        """The value of each node, in order, in as few requests as the server allows.
+    async def read(self, nodes: Sequence[NodeId], attribute: Any = ua.AttributeIds.Value) -> list[DataValue]:
+        """The value (or another attribute) of each node, in order, in as few requests as the server allows.
 
         Raises:
             NotConnected: the link is lost, or the server refuses the request as a whole.
@@ -189,8 +190,8 @@ class Session:
             async with self.step("reading"):
                 request = ua.ReadRequest()
                 request.Parameters.TimestampsToReturn = ua.TimestampsToReturn.Both
-                request.Parameters.NodesToRead = [ua.ReadValueId(node, ua.AttributeIds.Value) for node in part]
-                wire = await self._ask(request, _READ_RESPONSE)
+                request.Parameters.NodesToRead = [ua.ReadValueId(node, attribute) for node in part]
+                wire = await self.ask(request, _READ_RESPONSE)
                 if wire.length() != len(part):
                     raise DecodeError("the answer has another number of values than was asked for")
                 samples += [wire.data_value() for _ in part]
@@ -221,7 +222,7 @@ class Session:
                 ua.SubscriptionAcknowledgement(*numbers) for numbers in acknowledged
             ]
             try:
-                wire = await self._ask(request, _PUBLISH_RESPONSE, timeout_s=0)
+                wire = await self.ask(request, _PUBLISH_RESPONSE, timeout_s=0)
             except ua.uaerrors.BadTooManyPublishRequests as error:
                 raise TooManyPublishRequests from error
             subscription_id = wire.u32()
@@ -232,7 +233,14 @@ class Session:
             bodies = [wire.extension_object() for _ in range(wire.length())]
         return Notification(subscription_id, sequence, bodies)
 
-    async def _ask(self, request: Any, answer: int, timeout_s: float | None = None) -> Wire:
+    async def operation_limit(self, number: int) -> int:
+        """A limit that the server states in the node i=`number`, or the one that is kept without."""
+        (limit,) = await self.read([ua.NodeId(number, 0)])
+        given = limit.value
+        return min(given, DEFAULT_PER_CALL) if isinstance(given, int) and given > 0 else DEFAULT_PER_CALL
+
+    async def ask(self, request: Any, answer: int, timeout_s: float | None = None) -> Wire:
+        """The body of the answer to a request, which must be of the kind `answer`; within a `step`."""
         content = await self._protocol().send_request(request, timeout_s)
         wire = Wire(content.read(len(content)))
         kind, result = wire.response_header()

@@ -87,6 +87,8 @@ class OpcuaTagSettings(TagSettings):
     """How often the server looks at the value; the tag's `poll` unless given. Faster than the device's `poll`:
     the values in between are reported too."""
 
+    history: Literal["auto", "never"] = "auto"
+    """`auto`: where the server keeps a history of the node, the gap of an outage is filled from it."""
     queue: int | None = Field(default=None, ge=1, le=100_000, strict=True)
     """How many values the server keeps between two deliveries; four times those of a publishing interval by default."""
     server_deadband: float | str | None = None

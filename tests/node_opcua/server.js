@@ -26,6 +26,7 @@ const { values: given } = parseArgs({
 const limit = Number(given["max-per-call"]);
 const [userName, password] = given.user.split(":");
 
+let recordedAt = 0;  // a millisecond between one recorded value and the next
 const SCALARS = {
   Boolean: true, SByte: -8, Byte: 8, Int16: -16, UInt16: 16, Int32: -32, UInt32: 32, Int64: [0xffffffff, 0xffffffc0],
   UInt64: [0, 64], Float: 1.5, Double: 2.25, String: "text", DateTime: new Date("2026-11-23T07:00:00.500Z"),
@@ -66,6 +67,7 @@ function build(addressSpace, uris) {
       value: { dataType: "Double", value: 20 },
     });
     nodes.Recorded = variable(namespace, plant, "Recorded", "Int32", 0);
+    recordedAt = Date.now();
     addressSpace.installHistoricalDataNode(nodes.Recorded, { maxOnlineValues: 100000 });
   }
   return nodes;
@@ -84,8 +86,8 @@ function obey(nodes, line) {
     node.addressSpace.deleteNode(node.nodeId);
   } else if (verb === "record") {
     for (let n = 1; n <= Number(name); n++) {
-      nodes.Recorded.setValueFromSource({ dataType: "Int32", value: n }, opcua.StatusCodes.Good,
-        new Date(Date.now() - (Number(name) - n)));
+      recordedAt += 1;
+      nodes.Recorded.setValueFromSource({ dataType: "Int32", value: n }, opcua.StatusCodes.Good, new Date(recordedAt));
     }
   }
 }
