@@ -21,9 +21,11 @@ enumeration is its number; Guid, LocalizedText, QualifiedName, XmlElement, NodeI
 in RFC 3339; arrays of all these but ByteString. All else, such as structures and matrices, is BAD with
 `unsupported_type` and the type's name, a null value BAD with `no_value`.
 
-History: where the server keeps one of a node (its UserAccessLevel says so), the gap that an outage left is read from it,
-unless the tag has `history: never`. A value holds between two recorded ones only where the node is Historizing and the
-server was started before the outage began.
+History: where the server keeps one of a node (its UserAccessLevel says so), the gap that an outage left is read from
+it, unless the tag has `history: never`. A value holds between two recorded ones only where the node is Historizing and
+the server was started before the outage began.
+
+Commissioning: `edge-agent browse opc.tcp://…` shows what a server has; `--yaml` prints tags to paste.
 
 The server must offer an endpoint without security (`security: none`, said out loud), OPC UA binary over TCP, the
 services Read and, for tags that are not `mode: read`, subscriptions with data changes. Chunks of at most 4 MiB and

@@ -8,6 +8,7 @@ import re
 import uuid
 from dataclasses import dataclass
 
+OWN_NAMESPACE = "http://opcfoundation.org/UA/"
 MAX_UINT32 = 2**32 - 1
 _EXAMPLES = "such as nsu=http://acme.example/oven;s=Zone1.Temp, nsu=…;i=2001, or i=2258 of namespace 0"
 _INDEX = re.compile(r"ns=(\d+);")
@@ -51,6 +52,18 @@ def parse_address(text: str) -> Address:
     if not isinstance(identifier, int):
         raise ValueError(f"the namespace is missing: write nsu=<uri>;{text}")
     return Address(None, identifier)
+
+
+def address_text(namespace: str, identifier: Identifier) -> str:
+    """An address as `parse_address` reads it; of a node of OPC UA's own namespace without the URI."""
+    if isinstance(identifier, bytes):
+        name = f"b={base64.b64encode(identifier).decode()}"
+    else:
+        name = f"{'i' if isinstance(identifier, int) else 's' if isinstance(identifier, str) else 'g'}={identifier}"
+    if namespace == OWN_NAMESPACE and isinstance(identifier, int):
+        return name
+    uri = namespace.replace("%", "%25").replace(";", "%3B")
+    return f"nsu={uri};{name}"
 
 
 def _identifier(text: str) -> Identifier:

@@ -7,10 +7,12 @@ import importlib
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from edge_agent.contract import (
     NS_PER_S,
+    Browsed,
     ConfigError,
     Device,
     DeviceSettings,
@@ -161,6 +163,25 @@ class OpcuaDriver(Driver):
         async with aclosing(history(self._connected(), self._nodes, tags, start, end)) as parts:
             async for part in parts:
                 yield part
+
+    # ------------------------------------------------------------------------------------------- commissioning
+
+    @classmethod
+    async def browse(
+        cls, settings: OpcuaSettings, start: str | None, depth: int, limit: int, folder: Path
+    ) -> AsyncGenerator[Browsed, None]:
+        """What the server has below an address, or below Objects, over a session of its own."""
+        from edge_agent_opcua.browse import browse
+        from edge_agent_opcua.session import Session
+
+        session = Session(settings.endpoint, settings.username, settings.timeout, 1_000 * MIN_SESSION_TIMEOUT_S)
+        await session.open()
+        try:
+            async with aclosing(browse(session, start, depth, limit)) as things:
+                async for thing in things:
+                    yield thing
+        finally:
+            await session.close()
 
     async def close(self) -> None:
         """End the session; a running stream ends with NotConnected."""

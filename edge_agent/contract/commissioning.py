@@ -47,8 +47,8 @@ class Browses(Protocol):
     ) -> AsyncGenerator[Browsed, None]:
         """What lies below `start` (an address, or None for where the device's own things begin).
 
-        `folder` is the one of `KeepsFiles`. At most `depth` levels and `limit` things; where either cuts something
-        off, the thing above it says so in `cause`.
+        `folder` is the one of `KeepsFiles`. At most `depth` levels and `limit` things; what is not looked into
+        says so in `cause`, and so does a last thing called `…` where there are more.
         """
         ...
 
