@@ -188,6 +188,7 @@ class Link:
     async def run(self) -> None:
         """Keep the link: connect, serve, and after a loss wait and connect again, for ever."""
         while True:
+            patience_ns: int | None = None
             try:
                 async with asyncio.timeout(BACKSTOP_S):
                     await self._driver.connect()
@@ -195,6 +196,7 @@ class Link:
                 await self._serve()
             except NotConnected as error:
                 self._down(str(error))
+                patience_ns = None if error.retry_within_s is None else int(error.retry_within_s * NS_PER_S)
             except TimeoutError:
                 self._down("the driver did not come back in time; the link is closed")
             except Exception as error:  # a driver's bug must not stop the other links
@@ -202,7 +204,9 @@ class Link:
                 self._down(f"unexpected {type(error).__name__} in the driver: {error}")
             finally:
                 await self._close()
-            await self._clock.sleep_until(self._clock.monotonic() + self._outage.delay_ns)
+            delay = self._outage.delay_ns
+            wait = delay if patience_ns is None else min(delay, patience_ns)
+            await self._clock.sleep_until(self._clock.monotonic() + wait)
 
     async def _close(self) -> None:
         with suppress(TimeoutError, NotConnected, OSError):

@@ -20,6 +20,9 @@ from edge_agent_modbus.wire import Exchange
 _CLOSE_LIMIT_S = 2.0
 _OPEN_LIMIT_S = 1.0
 """Some adapters need longer to open than their devices need to answer."""
+LOOK_AGAIN_S = 2.0
+"""How often to look for an adapter that is not plugged in."""
+_ABSENT = (errno.ENOENT, errno.ENODEV, errno.ENXIO)
 _READ_BYTES = 4096
 _PTY_MAJORS = range(136, 144)
 _KEEPALIVE = (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 20_000))
@@ -206,7 +209,8 @@ async def _open_serial(target: Target, limit_s: float, exchange: Exchange) -> Po
         opening.add_done_callback(_close_late)
         raise
     except (OSError, ValueError, termios.error) as error:  # pyserial's own error is an OSError
-        raise NotConnected(_why_not(target.place, error)) from error
+        absent = getattr(error, "errno", None) in _ABSENT
+        raise NotConnected(_why_not(target.place, error), retry_within_s=LOOK_AGAIN_S if absent else None) from error
     return SerialPort(target, port, exchange)
 
 
@@ -218,7 +222,7 @@ def _close_late(opening: asyncio.Future[serial.Serial]) -> None:
 
 def _why_not(path: str, error: Exception) -> str:
     code = getattr(error, "errno", None)
-    if code in (errno.ENOENT, errno.ENODEV, errno.ENXIO):
+    if code in _ABSENT:
         return f"{path} is not there: is the adapter plugged in? `ls /dev/serial/by-id` shows those that are"
     if code == errno.EACCES:
         return f"no permission for {path}: add the agent's user to the group that owns it, usually dialout"

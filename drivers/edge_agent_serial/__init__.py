@@ -19,15 +19,17 @@ r"""The serial driver: scales, gauges, scanners and anything else that speaks in
 `url` is a path, best one below /dev/serial/by-id/ or by-path/, or `socket://host:port` (a serial server that passes
 bytes), or `rfc2217://host:port` (one that also takes line settings). `line` is `9600 8N1` unless given.
 
-An address is the name of a group of `pattern`, a regular expression that must match a whole frame without its end. With
-`profile: sics` (MT-SICS) the addresses are `weight`, `unit` and `stable`, and the values are as the scale shows them: a
-weight in motion is UNCERTAIN with the cause `unstable`. Values are `float`, `int`, `bool` (1/0, true/false, on/off,
-yes/no) or `string`; a number is taken only from a text that is a number and nothing else.
+An address is the name of a group of `pattern`, a regular expression that must match a whole frame without its end; of
+`columns`; or of a profile: `weight`, `unit`, `stable` (sics, sics-repeat, and, ohaus, cas), `code`, `symbology`
+(scanner), `GGA.2` (nmea). The values are as the instrument shows them: a weight in motion is UNCERTAIN with the cause
+`unstable`, and one whose unit is not the tag's is BAD. Values are `float`, `int`, `bool` (1/0, true/false, on/off,
+yes/no) or `string`; a number is taken only from a text that is a number and nothing else. `checksum` protects a frame.
 
 Causes of BAD readings: `pattern_mismatch` (the frame, or the bool, is none that the pattern means), `not_a_number`,
-`out_of_range` (an integer of more than 64 bits), `frame_too_long`, `incomplete_frame` (the line fell silent within a
-frame), `parity_error`, `overflow` (more came than was taken), and from MT-SICS `overload`, `underload`,
-`not_executable`, `syntax_error`, `transmission_error`, `logical_error`.
+`out_of_range` (an integer of more than 64 bits), `checksum_error`, `unit_mismatch`, `no_value` (an empty field),
+`frame_too_long`, `incomplete_frame` (the line fell silent within a frame), `parity_error`, `overflow` (more came than
+was taken), and from scales `overload`, `underload`, `not_executable`, `syntax_error`, `transmission_error`,
+`logical_error`.
 
 What the peer must support: text frames with an end, or of one length. An instrument that is asked answers within
 `timeout`. Its answers bear no number, so one that comes later is told from the next request's only by waiting: after a

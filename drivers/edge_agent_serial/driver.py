@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
 from edge_agent.contract import (
     NS_PER_S,
@@ -12,15 +12,18 @@ from edge_agent.contract import (
     Device,
     DeviceFault,
     Driver,
+    Heard,
     NotConnected,
     Reading,
+    Suggestion,
     Tag,
     bad,
 )
 from edge_agent_serial.frames import Framer
 from edge_agent_serial.port import Chunk, Port
-from edge_agent_serial.profiles import Dialect
+from edge_agent_serial.profiles import Dialect, Sentences
 from edge_agent_serial.settings import SerialSettings, SerialTagSettings
+from edge_agent_serial.sniff import sniff, suggest
 
 _OPEN_LIMIT_S = 9.0  # pyserial's own: 5 s for a connection, and 3 s for the options of RFC 2217
 _SLICE_S = 0.2  # the longest sleep, so that a lost port is seen in between
@@ -141,9 +144,14 @@ class SerialDriver(Driver):
         one.framer.restart()
         heard = b""
         strange: list[bytes | None] = []
-        while (chunk := await port.receive(deadline)) is not None:
-            heard = (heard + chunk.data)[-_SHOWN_BYTES:]
-            frames = one.framer.feed(chunk.data)
+        while True:
+            chunk = await port.receive(one.patience(deadline))
+            if chunk is None and not one.framer.pending:
+                break
+            heard = (heard + chunk.data)[-_SHOWN_BYTES:] if chunk else heard
+            frames = one.framer.feed(chunk.data) if chunk else one.framer.flush()
+            if chunk is None and not frames:
+                break
             for position, frame in enumerate(frames, 1):
                 if one.dialect.recognizes(frame):
                     self._doubtful = position < len(frames) or bool(one.framer.pending)
@@ -165,11 +173,25 @@ class SerialDriver(Driver):
         Raises:
             NotConnected: the port is gone.
         """
-        port = self._opened()
+        port, one = self._opened(), self._first
+        if one.dialect.begin:
+            await port.write(one.dialect.begin)
         while True:
-            chunk = await port.receive()
-            if chunk is not None and (batch := self._first.hear(chunk)):
+            chunk = await port.receive(one.patience(None))
+            if batch := one.hear(chunk) if chunk is not None else one.fell_silent():
                 yield batch
+
+    # --------------------------------------------------------------------------------------------- commissioning
+
+    @classmethod
+    def sniff(cls, url: str, line: str | None, request: bytes) -> AsyncGenerator[Heard, None]:
+        """Frames as they come over a port that nobody has described yet."""
+        return sniff(url, line, request)
+
+    @classmethod
+    def suggest(cls, url: str, line: str | None, heard: Sequence[Heard]) -> Suggestion:
+        """A device that understands these frames."""
+        return suggest(url, line, heard)
 
 
 class _Instrument:
@@ -180,10 +202,17 @@ class _Instrument:
             raise ConfigError(f"{device.name}: not the settings of a serial device")
         self.device, self.settings = device, device.settings
         self.dialect: Dialect = self.settings.dialect()
-        self.framer: Framer = self.settings.frame.framer()
+        self.framer: Framer = self.settings.framer()
+        silence = self.settings.frame.silence
+        self.silence_s = None if silence is None else silence / NS_PER_S
         self.timeout_s = self.settings.timeout / NS_PER_S
         self._last_at = 0.0
         groups = self.dialect.groups
+        if isinstance(self.dialect, Sentences):
+            wrong = [tag.name for tag in device.tags if "." not in str(tag.settings.address)]
+            if wrong:
+                raise ConfigError(f"{device.name}: of a sentence name the field, such as GGA.2: {', '.join(wrong)}")
+            return
         wrong = [f"{tag.name} ({tag.settings.address})" for tag in device.tags if tag.settings.address not in groups]
         if wrong:
             raise ConfigError(
@@ -194,6 +223,18 @@ class _Instrument:
         """The port was opened: unless it is quiet, the first bytes are the rest of a frame."""
         self._last_at = now
         self.framer.restart(hunting=True)
+
+    def patience(self, deadline: float | None) -> float | None:
+        """Until when to wait for more bytes: a silence ends a frame that has begun."""
+        if self.silence_s is None or not self.framer.pending:
+            return deadline
+        ends = time.monotonic() + self.silence_s
+        return ends if deadline is None else min(ends, deadline)
+
+    def fell_silent(self) -> list[Reading]:
+        """The readings of the frame that the silence has ended."""
+        tags = self.device.tags
+        return [reading for frame in self.framer.flush() for reading in self.dialect.readings(frame, tags)]
 
     def hear(self, chunk: Chunk) -> list[Reading]:
         """The readings that these bytes of a speaking instrument complete."""

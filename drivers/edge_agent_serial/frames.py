@@ -20,14 +20,19 @@ _SMALLEST, _LARGEST = -(2**63), 2**64 - 1
 class Framer:
     """Cuts a stream of bytes into frames; how the bytes were split on their way makes no difference.
 
-    A frame runs up to `end`, or is `length` bytes long, and begins after `start` where one is given. Where a frame is
-    longer than `limit` bytes, all up to the next `end` is dropped and told as None. Empty frames are no frames.
+    A frame runs up to `end`, or is `length` bytes long, and begins after `start` where one is given; with neither it
+    runs until the line is silent, which is told by `flush`. `trailer` bytes follow the `end` and belong to the frame,
+    such as a checksum. Where a frame is longer than `limit` bytes, all up to the next `end` is dropped and told as
+    None. Empty frames are no frames.
     """
 
-    def __init__(self, *, end: bytes = b"", start: bytes = b"", length: int = 0, limit: int = 1024) -> None:
-        if bool(end) == bool(length):
+    def __init__(
+        self, *, end: bytes = b"", start: bytes = b"", length: int = 0, limit: int = 1024, trailer: int = 0
+    ) -> None:
+        if end and length:
             raise ValueError("a frame has either an end or a length")
         self._end, self._start, self._length, self._limit = end, start, length, limit
+        self._trailer = trailer
         self._buffer = bytearray()
         self._cut = False  # bytes of this frame were dropped: it is too long
         self._hunting = False
@@ -51,17 +56,35 @@ class Framer:
     def feed(self, data: bytes) -> list[bytes | None]:
         """The frames that these bytes complete, in order; None for each that was too long."""
         self._buffer += data
-        return self._ended() if self._end else self._counted()
+        if self._end:
+            return self._ended()
+        if self._length:
+            return self._counted()
+        if len(self._buffer) > self._limit:
+            self._buffer.clear()
+            self._cut = True
+        return []
+
+    def flush(self) -> list[bytes | None]:
+        """The frame that the silence of the line has ended, where nothing else ends one."""
+        if self._end or self._length or not (self._buffer or self._cut):
+            return []
+        text, too_long = bytes(self._buffer), self._cut
+        self.restart()
+        return [None] if too_long else [text]
 
     def _ended(self) -> list[bytes | None]:
         frames: list[bytes | None] = []
         while (cut := self._buffer.find(self._end)) >= 0:
-            text = bytes(self._buffer[:cut])
-            del self._buffer[: cut + len(self._end)]
+            behind = cut + len(self._end)
+            if len(self._buffer) < behind + self._trailer:
+                break
+            text = bytes(self._buffer[:cut] + self._buffer[behind : behind + self._trailer])
+            del self._buffer[: behind + self._trailer]
             if not self._hunting:
                 frames += self._one(text)
             self._hunting = self._cut = False
-        keep = len(self._start) + self._limit + len(self._end) - 1
+        keep = len(self._start) + self._limit + len(self._end) + self._trailer - 1
         if len(self._buffer) > keep:
             del self._buffer[:-keep]
             self._cut = True

@@ -29,6 +29,8 @@ from edge_agent_serial.settings import Line
 BUFFERED_BYTES = 256 * 1024
 """What is kept of a line that nobody reads; more is lost, and said to be."""
 
+LOOK_AGAIN_S = 2.0
+"""How often to look for an adapter that is not plugged in."""
 _READ_BYTES = 4096
 _WRITE_LIMIT_S = 1.0
 _CLOSE_LIMIT_S = 2.0
@@ -83,7 +85,9 @@ class Port:
         except TimeoutError as error:
             raise NotConnected(f"{self.url}: did not open within {limit_s:g} s; is the host reachable?") from error
         except _FOREIGN as error:
-            raise NotConnected(f"{self.url}: {self._why_not_open(error)}") from error
+            absent = isinstance(error, OSError) and error.errno in (errno.ENOENT, errno.ENODEV, errno.ENXIO)
+            within_s = LOOK_AGAIN_S if absent and self.url.startswith("/") else None
+            raise NotConnected(f"{self.url}: {self._why_not_open(error)}", retry_within_s=within_s) from error
 
     async def write(self, data: bytes) -> None:
         """Send the bytes.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 from edge_agent.contract import Quality, Reading, Tag, bad
+from edge_agent_serial.checksums import nmea
 from edge_agent_serial.frames import Unusable, parse
 
 
@@ -29,6 +30,14 @@ class Dialect:
     encoding: str = "latin-1"
     parity: bool = False
     """Whether the line checks parity, so that a NUL is a damaged character."""
+    refused: tuple[tuple[re.Pattern[str], str], ...] = ()
+    """Frames that say why there is no value, by pattern, and the cause that each means."""
+    begin: bytes = b""
+    """Sent once after the port was opened, to an instrument that then speaks by itself."""
+    verify: Callable[[bytes], bytes | None] | None = None
+    """Gives the frame without its checksum, or None where that is wrong."""
+    strip: bool = False
+    """Whether texts lose the spaces around them, as in columns."""
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -37,10 +46,18 @@ class Dialect:
 
     def recognizes(self, frame: bytes | None) -> bool:
         """Whether the frame is an answer of this instrument: a value or a refusal."""
-        if frame is None or self._damaged(frame):
-            return False
-        text = self._text(frame)
-        return text is not None and (text in self.refusals or self.pattern.fullmatch(text) is not None)
+        verified = None if frame is None or self._damaged(frame) else self._verified(frame)
+        text = None if verified is None else self._text(verified)
+        return text is not None and (self._refusal(text) is not None or self.pattern.fullmatch(text) is not None)
+
+    def _verified(self, frame: bytes) -> bytes | None:
+        return frame if self.verify is None else self.verify(frame)
+
+    def _refusal(self, text: str) -> str | None:
+        """Why a frame has no value, where it says so."""
+        if text in self.refusals:
+            return self.refusals[text]
+        return next((cause for pattern, cause in self.refused if pattern.fullmatch(text)), None)
 
     def readings(self, frame: bytes | None, tags: tuple[Tag, ...]) -> list[Reading]:
         """One reading for each tag from one frame; BAD with its cause where the frame holds no such value."""
@@ -48,10 +65,16 @@ class Dialect:
             return [bad(tag, "frame_too_long") for tag in tags]
         if self._damaged(frame):
             return [bad(tag, "parity_error") for tag in tags]
+        verified = self._verified(frame)
+        if verified is None:
+            return [bad(tag, "checksum_error") for tag in tags]
+        return self._verified_readings(verified, tags)
+
+    def _verified_readings(self, frame: bytes, tags: tuple[Tag, ...]) -> list[Reading]:
         text = self._text(frame)
         if text is None:
             return [bad(tag, "pattern_mismatch") for tag in tags]
-        refusal = self.refusals.get(text)
+        refusal = self._refusal(text)
         if refusal is not None:
             return [bad(tag, refusal) for tag in tags]
         match = self.pattern.fullmatch(text)
@@ -74,6 +97,10 @@ class Dialect:
         if text is None:
             return bad(tag, "pattern_mismatch")
         kind = tag.settings.type or self.types.get(group, "string")
+        if self.strip:
+            text = text.strip(" ")
+        if kind in ("float", "int") and self._other_unit(tag, match):
+            return bad(tag, "unit_mismatch")
         try:
             value = self.words[group][text] if kind == "bool" and group in self.words else parse(text, kind)
         except Unusable as error:
@@ -83,8 +110,22 @@ class Dialect:
         return Reading(tag, None, value)
 
     def _unstable(self, match: re.Match[str]) -> bool:
-        return bool(self.stability) and not self.words[self.stability][match[self.stability]]
+        return bool(self.stability) and not self.words[self.stability][match[self.stability] or ""]
 
+    def _other_unit(self, tag: Tag, match: re.Match[str]) -> bool:
+        """Whether the instrument shows another unit than the tag is in: grams that are taken for kilograms."""
+        wanted = getattr(tag.settings, "wire_unit", None)
+        if wanted is None and tag.settings.scale is None:
+            wanted = tag.settings.unit
+        if wanted is None or "unit" not in self.groups or not (shown := (match["unit"] or "").strip()):
+            return False
+        return wanted not in (shown, UCUM.get(shown.lower()))
+
+
+_NUMBER = r"[+-]? *[0-9]+(?:\.[0-9]+)?"
+_UNIT = r"(?P<unit>[A-Za-z%]+)"
+_OVERFLOWING = (re.compile(r".*(?:\^{3,}|-{3,}|_{3,}|\bO-?L\b|\bOL,|\bErr\b).*"), "overload")
+_STABLE = {"stable": {"S": True, "D": False, "ST": True, "QT": True, "US": False, "U": False, "": True, "?": False}}
 
 SICS = Dialect(
     pattern=re.compile(r"S (?P<stable>[SD]) +(?P<weight>-? *[0-9]+(?:\.[0-9]+)?) +(?P<unit>\S+) *"),
@@ -98,9 +139,84 @@ SICS = Dialect(
         "EL": "logical_error",
     },
     types={"weight": "float", "stable": "bool"},
-    words={"stable": {"S": True, "D": False}},
+    words=_STABLE,
     stability="stable",
 )
 """MT-SICS level 0: balances and scales of Mettler-Toledo, and those that follow it, such as KERN's KCP."""
 
-PROFILES: Mapping[str, Dialect] = {"sics": SICS}
+SICS_REPEAT = replace(SICS, request=b"", begin=b"SIR\r\n")
+"""The same, asked once to tell every weight by itself."""
+
+AND = Dialect(
+    pattern=re.compile(rf"(?P<stable>ST|US|QT),(?:(?:GS|NT|TR),)?(?P<weight>{_NUMBER}),? *{_UNIT} *"),
+    request=b"Q\r\n",
+    refused=(_OVERFLOWING,),
+    types={"weight": "float", "stable": "bool"},
+    words=_STABLE,
+    stability="stable",
+)
+"""A&D's standard format, also with the gross and net of its clones; a count (QT) is in `weight`, its unit `PC`."""
+
+OHAUS = Dialect(
+    pattern=re.compile(rf" *(?P<weight>{_NUMBER}) +{_UNIT} *(?P<stable>\??) *(?P<legend>[A-Z]{{0,3}}) *"),
+    request=b"IP\r\n",
+    refusals={"ES": "not_executable"},
+    refused=(_OVERFLOWING,),
+    types={"weight": "float", "stable": "bool"},
+    words=_STABLE,
+    stability="stable",
+)
+"""Ohaus: a weight right-justified, its unit, and a `?` while it is not stable."""
+
+CAS = Dialect(
+    pattern=re.compile(rf"(?P<stable>ST|US|S|U),(?:(?P<legend>GS|NT),)?(?P<weight>{_NUMBER}),? *{_UNIT} *"),
+    refused=(_OVERFLOWING,),
+    types={"weight": "float", "stable": "bool"},
+    words=_STABLE,
+    stability="stable",
+)
+"""CAS and its like: a flag, gross or net, sign and weight; it sends by itself."""
+
+SCANNER = Dialect(pattern=re.compile(r"(?:\](?P<symbology>[A-Za-z][0-9A-Za-z]))?(?P<code>.+)", re.DOTALL))
+"""Bar-code scanners, with the AIM identifier where that is switched on; GS1 separators stay in the code."""
+
+
+class Sentences(Dialect):
+    """NMEA 0183: each sentence speaks for the tags of its own type, and the others keep what they have.
+
+    An address is a sentence's type and the number of a field, counted from 1: `GGA.2`.
+    """
+
+    def readings(self, frame: bytes | None, tags: tuple[Tag, ...]) -> list[Reading]:
+        """A reading for each tag of this sentence; for all of them where the frame is damaged."""
+        body = None if frame is None else nmea(frame)
+        if frame is None or body is None:
+            return [bad(tag, "frame_too_long" if frame is None else "checksum_error") for tag in tags]
+        name, *fields = body.decode("latin-1").split(",")
+        return [
+            self._field(tag, fields, int(number))
+            for tag in tags
+            for sentence, _, number in (str(tag.settings.address).partition("."),)
+            if name[2:] == sentence
+        ]
+
+    def _field(self, tag: Tag, fields: list[str], number: int) -> Reading:
+        text = fields[number - 1] if number <= len(fields) else ""
+        if not text:
+            return bad(tag, "no_value")
+        try:
+            return Reading(tag, None, parse(text, tag.settings.type or "string"))
+        except Unusable as error:
+            return bad(tag, str(error))
+
+
+NMEA = Sentences(pattern=re.compile(r"\$.*"))
+
+PROFILES: Mapping[str, Dialect] = {
+    "sics": SICS, "sics-repeat": SICS_REPEAT, "and": AND, "ohaus": OHAUS, "cas": CAS, "scanner": SCANNER, "nmea": NMEA,
+}  # fmt: skip
+UCUM: Mapping[str, str] = {
+    "g": "g", "kg": "kg", "mg": "mg", "t": "t", "lb": "[lb_av]", "lbs": "[lb_av]", "oz": "[oz_av]", "ct": "[car_m]",
+    "pc": "{piece}", "pcs": "{piece}", "%": "%",
+}  # fmt: skip
+"""What instruments call units, in small letters, and their UCUM codes."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Annotated, Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
@@ -19,10 +21,14 @@ from pydantic import (
 )
 
 from edge_agent.contract import DeviceSettings, Period, Settings, TagSettings, parse_duration
+from edge_agent_serial.checksums import Checksum
 from edge_agent_serial.frames import Framer
 from edge_agent_serial.profiles import PROFILES, Dialect
 
 _LINE = re.compile(r"([0-9]{2,7}) +([5-8])([NEOMSneoms])(1|1\.5|2)")
+_COLUMNS = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
+MOST_COLUMNS = 65_536
+LEAST_SILENCE_NS, MOST_SILENCE_NS = parse_duration("2 ms"), parse_duration("10 s")
 _MOVING_NAME = re.compile(r"/dev/tty(USB|ACM)[0-9]+")
 _RFC2217_OPTIONS = re.compile(
     r"(ign_set_control|poll_modem|timeout=[0-9.]+)(&(ign_set_control|poll_modem|timeout=[0-9.]+))*"
@@ -86,28 +92,84 @@ class Frame(Settings):
     r"""The first characters, such as "\x02"; all before them is noise."""
     length: int | None = Field(default=None, ge=1, le=65536)
     """The number of bytes after `start`, where there is no `end`."""
+    silence: Period | None = None
+    """The pause that ends a frame, where nothing else does: `20 ms`. USB adapters hold bytes back for up to 16 ms."""
     max_length: int = Field(default=1024, ge=1, le=65536)
     """A frame of more bytes is dropped, up to the next `end`."""
 
     @model_validator(mode="after")
     def _end_or_length(self) -> Frame:
-        if self.end is not None and self.length is not None:
-            raise ValueError("a frame has an end or a length, not both")
+        if sum(each is not None for each in (self.end, self.length, self.silence)) > 1:
+            raise ValueError("a frame has an end, a length or a silence: one of them, not both")
+        if self.silence is not None and self.start is not None:
+            raise ValueError("a frame that silence ends begins with the first byte after it: leave out start")
+        if self.silence is not None and not LEAST_SILENCE_NS <= self.silence <= MOST_SILENCE_NS:
+            raise ValueError("a silence lies between 2 ms and 10 s; shorter ones are lost in adapters and in Linux")
         return self
 
-    def framer(self) -> Framer:
-        """A new framer for such frames."""
-        end = self.end or ("" if self.length else "\r\n")
+    @property
+    def end_bytes(self) -> bytes:
+        """What ends a frame; nothing where a length or a silence does."""
+        return (self.end or ("" if self.length or self.silence else "\r\n")).encode()
+
+    def framer(self, trailer: int = 0) -> Framer:
+        """A new framer for such frames, with so many bytes behind their end."""
         return Framer(
-            end=end.encode(), start=(self.start or "").encode(), length=self.length or 0, limit=self.max_length
-        )
+            end=self.end_bytes, start=(self.start or "").encode(), length=self.length or 0, limit=self.max_length,
+            trailer=trailer,
+        )  # fmt: skip
+
+
+class ChecksumSettings(Settings):
+    """How a frame says that it is whole. What does not match is BAD, and never a value."""
+
+    kind: Literal["xor", "sum", "lrc", "crc16"]
+    """`xor`, `sum` (modulo 256), `lrc` (its two's complement) or `crc16` (as in Modbus, low byte first)."""
+    form: Literal["hex", "raw"] = "hex"
+    """Written as hexadecimal digits, or as bytes."""
+    with_start: bool = False
+    """Made over the start characters, too."""
+    after_end: bool = False
+    """It follows the end characters and is made over them, too: STX … ETX BCC."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_a_word(cls, given: Any) -> Any:
+        return {"kind": given} if isinstance(given, str) else given
+
+    def checksum(self) -> Checksum:
+        """What verifies frames."""
+        return Checksum(self.kind, self.form == "hex", self.with_start, self.after_end)
+
+
+def _columns(given: dict[str, str]) -> dict[str, str]:
+    for name, text in given.items():
+        match = _COLUMNS.fullmatch(text)
+        if not name.isidentifier() or match is None:
+            raise ValueError(f"{name}: {text}: write a name and its first and last column, such as weight: 3-10")
+        if not 1 <= int(match[1]) <= int(match[2] or match[1]) <= MOST_COLUMNS:
+            raise ValueError(f"{name}: {text}: columns are counted from 1 to {MOST_COLUMNS}, the first one first")
+    return given
+
+
+def pattern_of(columns: Mapping[str, str]) -> str:
+    """The regular expression whose groups stand in these columns, which may overlap."""
+    spans = [(name, _COLUMNS.fullmatch(text)) for name, text in columns.items()]
+    groups = [
+        f"(?=.{{{int(found[1]) - 1}}}(?P<{name}>.{{{int(found[2] or found[1]) - int(found[1]) + 1}}}))"
+        for name, found in spans
+        if found is not None
+    ]
+    return "(?s:" + "".join(groups) + ".*)"
 
 
 class SerialTagSettings(TagSettings):
     """One value of a serial instrument."""
 
-    address: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
-    """The name of a group in the device's pattern; with `profile: sics`: weight, unit or stable."""
+    address: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\.[1-9][0-9]?)?$")]
+    """A group of the device's pattern or profile, such as weight, unit or stable; of NMEA a field: `GGA.2`."""
+    wire_unit: str | None = None
+    """The unit that the instrument must show, where `scale` makes another of it; `unit` unless given."""
     type: Literal["float", "int", "string", "bool"] | None = None
     """What the text means. Default: the profile's, and `string` where there is a pattern."""
 
@@ -119,13 +181,22 @@ class SerialSettings(DeviceSettings):
     """Baud rate, data bits, parity, stop bits: `9600 8N1`. `socket://` has its own."""
     force: bool = Field(default=False, validate_default=True)
     """Takes a name such as /dev/ttyUSB0, which another adapter may have after the next start."""
-    profile: Literal["sics"] | None = None
-    """A built-in instrument; otherwise `pattern`."""
+    profile: Literal["sics", "sics-repeat", "and", "ohaus", "cas", "scanner", "nmea"] | None = None
+    """A built-in instrument; otherwise `pattern` or `columns`."""
     request: WireText | None = Field(default=None, min_length=1, max_length=256)
     r"""Sent for each answer, such as "SI\r\n". Without it the instrument speaks by itself."""
     frame: Frame = Frame()
     pattern: str | None = Field(default=None, max_length=1024, validate_default=True)
     """A regular expression for a whole frame, without its end; its named groups are the addresses of tags."""
+    columns: Annotated[dict[str, str] | None, AfterValidator(lambda given: given and _columns(given))] = Field(
+        default=None, validate_default=True
+    )
+    """Instead of a pattern, where each value stands, counted from 1: `{weight: 3-10, unit: 12-14}`."""
+    checksum: ChecksumSettings | None = None
+    """`xor`, `sum`, `lrc` or `crc16`, as hexadecimal digits at the end of each frame; or with `form`, `with_start`,
+    `after_end`."""
+    begin: WireText | None = Field(default=None, min_length=1, max_length=256)
+    r"""Sent once after opening, to an instrument that then speaks by itself: "SIR\r\n"."""
     encoding: Literal["ascii", "latin-1", "utf-8"] = "latin-1"
     """How the frame's bytes are text."""
     timeout: Period = parse_duration("1 s")
@@ -164,8 +235,8 @@ class SerialSettings(DeviceSettings):
     @field_validator("pattern")
     @classmethod
     def _pattern_with_groups(cls, pattern: str | None, info: ValidationInfo) -> str | None:
-        if "profile" in info.data and (info.data["profile"] is None) == (pattern is None):
-            raise ValueError("give profile: sics, or a pattern with named groups (one of them)")
+        if pattern is not None and info.data.get("profile") is not None:
+            raise ValueError("give a profile or a pattern with named groups: one of them")
         if pattern is None:
             return None
         try:
@@ -176,11 +247,39 @@ class SerialSettings(DeviceSettings):
             raise ValueError("give each value a name, as in (?P<weight>[0-9.]+): tags find it by that")
         return pattern
 
+    @model_validator(mode="after")
+    def _one_way_to_read_frames(self) -> SerialSettings:
+        ways = [self.profile, self.pattern, self.columns]
+        if sum(way is not None for way in ways) != 1:
+            raise ValueError("give a profile (sics, and …), a pattern with named groups, or columns: one of them")
+        if self.begin is not None and self.dialect().request:
+            raise ValueError("an instrument that is asked needs no begin: leave out one of them")
+        if self.checksum is not None:
+            if self.profile == "nmea":
+                raise ValueError("NMEA sentences have their own checksum: leave it out")
+            if self.checksum.after_end and not self.frame.end_bytes:
+                raise ValueError("checksum.after_end: the frame has no end that it could follow")
+            if self.checksum.form == "raw" and self.frame.end_bytes and not self.checksum.after_end:
+                raise ValueError("a raw checksum before the end could look like the end: use after_end, or a length")
+        return self
+
     def dialect(self) -> Dialect:
         """How this instrument is asked and understood."""
         if self.profile is not None:
             dialect = PROFILES[self.profile]
+        elif self.columns is not None:
+            dialect = Dialect(pattern=re.compile(pattern_of(self.columns)), encoding=self.encoding, strip=True)
         else:
             dialect = Dialect(pattern=re.compile(self.pattern or ""), encoding=self.encoding)
         request = dialect.request if self.request is None else self.request.encode()
-        return replace(dialect, request=request, parity=self.line.parity != "N")
+        begin = dialect.begin if self.begin is None else self.begin.encode()
+        verify = dialect.verify
+        if self.checksum is not None:
+            start, end = (self.frame.start or "").encode(), self.frame.end_bytes
+            verify = partial(self.checksum.checksum().verified, start=start, end=end)
+        return replace(dialect, request=request, begin=begin, verify=verify, parity=self.line.parity != "N")
+
+    def framer(self) -> Framer:
+        """A new framer for this instrument's frames."""
+        follows = self.checksum is not None and self.checksum.after_end
+        return self.frame.framer(self.checksum.checksum().size if self.checksum is not None and follows else 0)

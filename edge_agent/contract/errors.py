@@ -17,7 +17,15 @@ class ConfigError(EdgeAgentError):
 
 
 class NotConnected(EdgeAgentError):
-    """The link is lost or was never there: close, wait, connect again."""
+    """The link is lost or was never there: close, wait, connect again.
+
+    `retry_within_s` is the longest wait that makes sense, where a try costs nobody anything: an adapter that is not
+    plugged in may be at any moment. Otherwise the agent's back-off holds.
+    """
+
+    def __init__(self, message: str, *, retry_within_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_within_s = retry_within_s
 
 
 class ProtocolFault(NotConnected):
