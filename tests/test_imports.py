@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PROTOCOL_LIBRARIES = {"asyncua", "pymodbus", "serial"}
+PROTOCOL_LIBRARIES = {"asyncua", "cryptography", "pymodbus", "serial"}
 DRIVERS = {"edge_agent_modbus", "edge_agent_opcua", "edge_agent_serial"}
 DOORS = {
     "numpy": ("edge_agent/metrics", "edge_agent/equipment"),

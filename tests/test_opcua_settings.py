@@ -69,8 +69,12 @@ def test_address_malformed_is_refused_with_the_cure(text: str, told: str) -> Non
 @pytest.mark.parametrize(
     ("changed", "told"),
     [
-        ({"security": "Basic256Sha256/SignAndEncrypt"}, "come with a later version"),
-        ({"security": "Basic128Rsa15/Sign"}, "a policy and a mode"),
+        ({"security": "Basic256Sha256"}, "expected none, or a policy"),
+        ({"security": "Basic256Sha256/None"}, "expected none, or a policy"),
+        ({"security": "Basic128Rsa15/Sign"}, "is broken"),
+        ({"security": "Basic256/SignAndEncrypt"}, "is broken"),
+        ({"user_certificate": {"file": "/a"}}, "give both"),
+        ({"user_certificate": {"file": "/a"}, "user_key": {"file": "/b"}}, "on a secure channel"),
         ({"security": None}, "string"),
         ({"username": "a", "password": "b"}, "in clear"),
         ({"url": "tcp://10.0.0.1:4840"}, "opc.tcp://host:port"),
@@ -88,7 +92,7 @@ def test_device_settings_that_cannot_be_are_refused_with_the_cure(changed: dict[
 
 
 def test_device_settings_without_security_are_refused_and_say_what_to_write() -> None:
-    with pytest.raises(ValidationError, match="write `security: none`"):
+    with pytest.raises(ValidationError, match="`security: none` if"):
         OpcuaSettings.model_validate({"driver": "opcua", "url": "opc.tcp://10.0.0.1:4840"})
 
 

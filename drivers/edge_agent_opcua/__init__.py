@@ -27,7 +27,9 @@ the server was started before the outage began.
 
 Commissioning: `edge-agent browse opc.tcp://…` shows what a server has; `--yaml` prints tags to paste.
 
-The server must offer an endpoint without security (`security: none`, said out loud), OPC UA binary over TCP, the
+Security: exactly the policy and mode of `security`, or `none`, said out loud; see docs/opcua.md for certificates.
+
+The server must speak OPC UA binary over TCP and offer the
 services Read and, for tags that are not `mode: read`, subscriptions with data changes. Chunks of at most 4 MiB and
 messages of at most 32 MiB are accepted.
 

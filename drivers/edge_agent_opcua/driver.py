@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from edge_agent.contract import (
     NS_PER_S,
     Browsed,
+    CertificateFacts,
     ConfigError,
     Device,
     DeviceSettings,
@@ -51,12 +52,13 @@ class OpcuaDriver(Driver):
     @classmethod
     def link(cls, settings: OpcuaSettings) -> str:
         """The server and the user: devices that agree on both share a session."""
-        return f"{settings.endpoint} as {settings.username or 'anonymous'}"
+        who = settings.username or ("anonymous" if settings.user_certificate is None else "a certificate")
+        return f"{settings.endpoint} as {who}"
 
     def __init__(self, devices: Sequence[Device]) -> None:
         first = devices[0]
         for device in devices[1:]:
-            for key in ("security", "timeout", "password"):
+            for key in ("security", "timeout", "password", "user_certificate", "user_key", "check_host"):
                 if getattr(device.settings, key) != getattr(first.settings, key):
                     raise ConfigError(f"{first.name} and {device.name} share a session, but differ in {key}")
         self._devices = tuple(devices)
@@ -65,6 +67,11 @@ class OpcuaDriver(Driver):
         }
         self._nodes: dict[Tag, NodeId] = {}
         self._session: Session | None = None
+        self._folder: Path | None = None
+
+    def keep_files_in(self, folder: Path) -> None:
+        """Where the own certificate and those of trusted servers are."""
+        self._folder = folder
 
     async def connect(self) -> None:
         """Open a fresh session and find the nodes' namespaces in it."""
@@ -74,8 +81,11 @@ class OpcuaDriver(Driver):
         assert isinstance(settings, OpcuaSettings)  # noqa: S101 (the registry made it so)
         slowest_s = max((tag.poll_ns / NS_PER_S for tag in self._addresses), default=1)
         session_timeout_ms = int(1000 * max(MIN_SESSION_TIMEOUT_S, 3 * slowest_s))
-        session = library.Session(settings.endpoint, settings.username, settings.timeout, session_timeout_ms)
-        await session.open()
+        session = library.Session(settings, session_timeout_ms, self._folder)
+        try:
+            await session.open()
+        except ConfigError as error:  # a certificate or a secret that may be there at the next try
+            raise NotConnected(f"{settings.endpoint}: {error}") from error
         self._session = session
         found = {tag: session.node_id(address) for tag, address in self._addresses.items()}
         self._nodes = {tag: node for tag, node in found.items() if node is not None}
@@ -174,7 +184,7 @@ class OpcuaDriver(Driver):
         from edge_agent_opcua.browse import browse
         from edge_agent_opcua.session import Session
 
-        session = Session(settings.endpoint, settings.username, settings.timeout, 1_000 * MIN_SESSION_TIMEOUT_S)
+        session = Session(settings, 1_000 * MIN_SESSION_TIMEOUT_S, folder)
         await session.open()
         try:
             async with aclosing(browse(session, start, depth, limit)) as things:
@@ -182,6 +192,29 @@ class OpcuaDriver(Driver):
                     yield thing
         finally:
             await session.close()
+
+    @classmethod
+    def certificates(cls, folder: Path) -> list[CertificateFacts]:
+        """All certificates in the folder."""
+        from edge_agent_opcua.trust import TrustStore
+
+        return TrustStore(folder).facts()
+
+    @classmethod
+    def trust(cls, folder: Path, fingerprint: str) -> CertificateFacts:
+        """Move a rejected certificate to the trusted ones."""
+        from edge_agent_opcua.trust import TrustStore
+
+        return TrustStore(folder).trust(fingerprint)
+
+    @classmethod
+    def renew(cls, folder: Path) -> CertificateFacts:
+        """A new own certificate; the old one is kept aside."""
+        from edge_agent_opcua.certificates import make
+        from edge_agent_opcua.trust import TrustStore
+
+        make(folder)
+        return next(one for one in TrustStore(folder).facts() if one.store == "own" and one.file.suffix == ".der")
 
     async def close(self) -> None:
         """End the session; a running stream ends with NotConnected."""

@@ -9,7 +9,8 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from asyncua import ua as asyncua_types
 from asyncua.client.client import Client
@@ -19,8 +20,12 @@ from asyncua.ua.ua_binary import struct_from_binary
 from edge_agent.contract import NS_PER_S, NotConnected, ProtocolFault
 from edge_agent_opcua.address import Address
 from edge_agent_opcua.frames import MAX_MESSAGE_BYTES, Frames
+from edge_agent_opcua.settings import OpcuaSettings
 from edge_agent_opcua.values import status_name
 from edge_agent_opcua.wire import DataValue, DecodeError, Wire
+
+if TYPE_CHECKING:
+    from edge_agent_opcua.security import Secured
 
 ua: Any = asyncua_types
 """The types of the protocol; Any, because their annotations contradict how they are used."""
@@ -41,9 +46,13 @@ _CURES = {
     "BadUserAccessDenied": "check username and password, and what that user may do",
     "BadIdentityTokenRejected": "check username and password; perhaps the server refuses anonymous users",
     "BadIdentityTokenInvalid": "the server refuses this kind of login: check username, or whether it allows anonymous",
-    "BadSecurityPolicyRejected": "the server refuses `security: none`",
-    "BadSecurityModeRejected": "the server refuses `security: none`",
+    "BadSecurityPolicyRejected": "the server refuses this security: see what it offers with another, such as none",
+    "BadSecurityModeRejected": "the server refuses this security: see what it offers with another, such as none",
     "BadSecurityModeInsufficient": "the server wants a secure connection for this",
+    "BadSecurityChecksFailed": "the server does not trust our certificate: put it among those it trusts, see cert show",
+    "BadCertificateUntrusted": "the server does not trust our certificate: put it among those it trusts, see cert show",
+    "BadCertificateUriInvalid": "the server wants another application URI in our certificate: edge-agent cert renew",
+    "BadCertificateTimeInvalid": "our certificate has ended, or a clock is wrong: edge-agent cert renew",
     "BadTcpEndpointUrlInvalid": "check the path and the host of the url",
     "BadTooManySessions": "the server has no session left: close other clients, or wait until old sessions time out",
     "BadTooManySubscriptions": "the server has no subscription left: close other clients",
@@ -68,9 +77,11 @@ class TooManyPublishRequests(Exception):
 class Session:
     """A connection, secure channel and session, opened once; a new object for each attempt."""
 
-    def __init__(self, endpoint: str, username: str | None, timeout_ns: int, session_timeout_ms: int) -> None:
-        self.endpoint = endpoint
-        self.timeout_s = timeout_ns / NS_PER_S
+    def __init__(self, settings: OpcuaSettings, session_timeout_ms: int, folder: Path | None = None) -> None:
+        self.endpoint = endpoint = settings.endpoint
+        self.timeout_s = settings.timeout / NS_PER_S
+        self._settings = settings
+        self._folder = folder
         self.namespaces: list[str] = []
         self.max_items_per_call = DEFAULT_PER_CALL
         self._max_nodes_per_read = DEFAULT_PER_CALL
@@ -83,7 +94,6 @@ class Session:
         self._client.session_timeout = session_timeout_ms
         self._client.secure_channel_timeout = SECURE_CHANNEL_TIMEOUT_MS
         self._client.max_messagesize = MAX_MESSAGE_BYTES
-        self._username = username
 
     @property
     def services(self) -> Any:
@@ -96,24 +106,73 @@ class Session:
         """Connect, open a channel and a session, and read the NamespaceArray and the operation limits.
 
         Raises:
-            NotConnected: any of it failed; nothing is left open.
+            NotConnected: any of it failed, or the server may not be trusted; nothing is left open.
+            ConfigError: our own certificates cannot be used.
         """
         try:
-            async with self.step("connecting"):
-                await self._client.connect_socket()
-                self._guard()
-            async with self.step("saying hello (does an OPC UA server listen there?)"):
-                await self._client.send_hello()
-                await self._client.open_secure_channel()
+            secure = await self._secured()
+            await self._open_channel()
             async with self.step("opening a session"):
-                await self._client.create_session()
-                await self._client.activate_session(username=self._username)
+                created = await self._client.create_session()
+            await self._activate(created, secure)
             self._renewing = asyncio.create_task(self._renew_channel(), name=f"opcua-renew {self.endpoint}")
             async with self.step("reading its NamespaceArray"):
                 await self._read_server()
         except BaseException:
             await self.close()
             raise
+
+    async def _open_channel(self) -> None:
+        async with self.step("connecting"):
+            await self._client.connect_socket()
+            self._guard()
+        async with self.step("saying hello (does an OPC UA server listen there?)"):
+            await self._client.send_hello()
+        secure = self._client.security_policy.Mode != ua.MessageSecurityMode.None_
+        asks = " (does the server trust our certificate? see `edge-agent cert show`)" if secure else ""
+        async with self.step(f"opening a channel{asks}"):
+            await self._client.open_secure_channel()
+
+    async def endpoints(self) -> list[Any]:
+        """What the server offers, over a channel of its own that is closed again; nothing protects what it says."""
+        asking = Session(self._settings, 0)
+        try:
+            await asking._open_channel()
+            async with asking.step("asking for its endpoints"):
+                return list(await asking._client.get_endpoints())
+        finally:
+            await asking.close()
+
+    async def _secured(self) -> Secured | None:
+        """Check the server, and set the channel up; None without security."""
+        if self._settings.security == "none":
+            return None
+        from edge_agent_opcua.security import secured
+
+        secure = await asyncio.to_thread(secured, self._settings, self._folder, await self.endpoints())
+        self._client.application_uri = secure.own.application_uri
+        self._client.security_policy = secure.policy
+        self._client.uaclient.set_security(secure.policy)
+        return secure
+
+    async def _activate(self, created: Any, secure: Secured | None) -> None:
+        """Say who we are, to a server that has proved who it is."""
+        settings, certificate = self._settings, None
+        if secure is not None:
+            from edge_agent_opcua.security import check_tokens, told, user_certificate
+
+            if told(created.ServerEndpoints) != secure.offered:
+                raise NotConnected(
+                    f"{self.endpoint}: the server tells other endpoints on the secure channel than before: somebody "
+                    "may stand in between; if the server was just changed, the next try will do"
+                )
+            check_tokens(self._client._policy_ids, secure.policy, self.endpoint)
+            user = await asyncio.to_thread(user_certificate, settings)
+            if user is not None:
+                certificate, self._client.user_private_key = user
+        password = None if settings.password is None else await asyncio.to_thread(settings.password.resolve)
+        async with self.step("logging in"):
+            await self._client.activate_session(settings.username, password, certificate)
 
     def _guard(self) -> None:
         inner = self._client.uaclient.protocol
@@ -280,7 +339,7 @@ class Session:
                 raise ProtocolFault(self._told(doing, fault, None)) from error
             raise NotConnected(self._told(doing, str(error) or type(error).__name__, None)) from error
         except ua.UaError as error:
-            unoffered = "the server offers no endpoint for `security: none`" if "endpoint" in str(error) else None
+            unoffered = "the server does not offer this security" if "endpoint" in str(error) else None
             raise NotConnected(self._told(doing, str(error), unoffered)) from error
         except _NONSENSE as error:
             raise ProtocolFault(self._told(doing, f"an answer that makes no sense ({error})", None)) from error

@@ -32,8 +32,13 @@ def _security(text: str) -> str:
     if text == "none":
         return text
     if _POLICY.fullmatch(text):
-        raise ValueError("security policies come with a later version; this version speaks `security: none`")
-    raise ValueError("expected none, or a policy and a mode such as Basic256Sha256/SignAndEncrypt")
+        return text
+    if text.startswith(("Basic128Rsa15", "Basic256/", "Basic256 ")) or text == "Basic256":
+        raise ValueError("this policy is broken (SHA-1) and not spoken: the server must offer Basic256Sha256 or better")
+    raise ValueError(
+        "expected none, or a policy (Basic256Sha256, Aes128Sha256RsaOaep, Aes256Sha256RsaPss) and a mode (Sign, "
+        "SignAndEncrypt), such as Basic256Sha256/SignAndEncrypt"
+    )
 
 
 def _address(text: str) -> str:
@@ -47,11 +52,17 @@ class OpcuaSettings(DeviceSettings):
     url: Annotated[str, AfterValidator(_url)]
     """opc.tcp://host:port, with a path where the server has one; the port is 4840 unless given."""
     security: Annotated[str, AfterValidator(_security)]
-    """`none`, said out loud: nothing is signed or encrypted."""
+    """A policy and a mode, `Basic256Sha256/SignAndEncrypt`; or `none`, said out loud: nothing is encrypted."""
     username: str | None = None
     """Who the agent is to the server; anonymous unless given."""
     password: Secret | None = None
     """The password of the username; refused where it would cross the network in clear."""
+    user_certificate: Secret | None = None
+    """A certificate by which the agent logs in instead of a password: `{file: …}`, PEM or DER."""
+    user_key: Secret | None = None
+    """Its private key, without a passphrase: `{file: …}` or `{credential: …}`."""
+    check_host: bool = True
+    """Whether the server's certificate must be for the host of the url; some devices have it for their factory name."""
     timeout: Period = parse_duration("4 s")
     """How long the server may take for one answer."""
 
@@ -59,13 +70,20 @@ class OpcuaSettings(DeviceSettings):
     @classmethod
     def _security_is_said(cls, given: object) -> object:
         if isinstance(given, dict) and "security" not in given:
-            raise ValueError("`security` is missing: write `security: none` if it is meant that nothing is encrypted")
+            raise ValueError(
+                "`security` is missing: write a policy and a mode such as Basic256Sha256/SignAndEncrypt, or "
+                "`security: none` if it is meant that nothing is encrypted"
+            )
         return given
 
     @model_validator(mode="after")
     def _no_password_in_clear(self) -> OpcuaSettings:
         if self.password is not None and self.security == "none":
             raise ValueError("with `security: none` the password would cross the network in clear: leave it out")
+        if (self.user_certificate is None) != (self.user_key is None):
+            raise ValueError("user_certificate and user_key belong together: give both")
+        if self.user_certificate is not None and (self.security == "none" or self.username is not None):
+            raise ValueError("user_certificate logs in by itself, on a secure channel: no username, no security: none")
         return self
 
     @property

@@ -1,0 +1,150 @@
+"""The secure channel: exactly the policy and mode of the configuration, to a server that has been checked, or nothing.
+
+GetEndpoints, by which a server's certificate is found, is not protected by anything. So the certificate is checked
+against the trust store before a channel is opened with it, the channel is pinned to it, and once the server has proved
+that it has the key, the endpoints that it tells then must be those that were told before: nobody took any away.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from asyncua.crypto import security_policies
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from edge_agent.contract import ConfigError, NotConnected
+from edge_agent_opcua.certificates import Own, own
+from edge_agent_opcua.settings import OpcuaSettings
+from edge_agent_opcua.trust import TrustStore, chain_of, expiring
+
+log = logging.getLogger(__name__)
+
+_POLICIES: dict[str, Any] = {
+    "Basic256Sha256": security_policies.SecurityPolicyBasic256Sha256,
+    "Aes128Sha256RsaOaep": security_policies.SecurityPolicyAes128Sha256RsaOaep,
+    "Aes256Sha256RsaPss": security_policies.SecurityPolicyAes256Sha256RsaPss,
+}
+_MODES = {1: "None", 2: "Sign", 3: "SignAndEncrypt"}
+_NONE_URI = security_policies.SecurityPolicyNone.URI
+_WARN_EVERY_S = 86_400.0
+_warned: dict[str, float] = {}
+
+
+@dataclass(frozen=True)
+class Secured:
+    """What a secure session needs, once the server has been checked."""
+
+    policy: Any
+    """asyncua's policy with both certificates and our key."""
+    own: Own
+    offered: frozenset[tuple[str, int]]
+    """The policy and mode of each endpoint that was told."""
+
+
+def secured(settings: OpcuaSettings, folder: Path | None, endpoints: Sequence[Any]) -> Secured:
+    """The channel to one of these endpoints, checked.
+
+    Raises:
+        NotConnected: the server does not offer it, or is not trusted; the message has the cure.
+        ConfigError: our own certificate cannot be used.
+    """
+    if folder is None:
+        raise ConfigError(f"{settings.endpoint}: security needs a folder for certificates, and there is none")
+    name, _, mode = settings.security.partition("/")
+    policy = _POLICIES[name]
+    wanted = [one for one in endpoints if one.SecurityPolicyUri == policy.URI and _MODES[int(one.SecurityMode)] == mode]
+    if not wanted:
+        raise NotConnected(
+            f"{settings.endpoint}: the server does not offer {settings.security}; it offers: {offers(endpoints)}"
+        )
+    try:
+        chain = chain_of(wanted[0].ServerCertificate or b"")
+    except ValueError as error:
+        raise NotConnected(f"{settings.endpoint}: the server shows no certificate ({error}): give it one") from error
+    ours = own(folder)
+    host = urlsplit(settings.url).hostname if settings.check_host else None
+    TrustStore(folder).check(chain, settings.endpoint, host, wanted[0].Server.ApplicationUri or "")
+    _warn_of_end(settings.endpoint, [("the server's", chain[0]), ("our own", ours.certificate)])
+    made = policy(chain[0], ours.certificate, ours.key, wanted[0].SecurityMode)
+    return Secured(made, ours, told(endpoints))
+
+
+def told(endpoints: Sequence[Any]) -> frozenset[tuple[str, int]]:
+    """The policies and modes of endpoints; those of other transports than ours aside.
+
+    Nothing else is compared, since servers may leave out the rest when a session is created (OPC 10000-4, 5.7.2); the
+    certificate is pinned by the channel.
+    """
+    return frozenset(
+        (one.SecurityPolicyUri, int(one.SecurityMode))
+        for one in endpoints
+        if (one.EndpointUrl or "").startswith("opc.tcp:")
+    )
+
+
+def offers(endpoints: Sequence[Any]) -> str:
+    """What a server offers, as it stands in YAML."""
+    names = {
+        "none"
+        if one.SecurityPolicyUri == _NONE_URI
+        else f"{one.SecurityPolicyUri.rpartition('#')[2].replace('_', '')}/{_MODES[int(one.SecurityMode)]}"
+        for one in endpoints
+    }
+    return ", ".join(sorted(names)) or "nothing"
+
+
+def check_tokens(policies: Sequence[Any], policy: Any, endpoint: str) -> None:
+    """Have a password encrypted: where a server leaves it open how, as the channel is; never in clear.
+
+    Raises:
+        NotConnected: the server wants it in clear.
+    """
+    for token in policies:
+        if not token.SecurityPolicyUri:
+            token.SecurityPolicyUri = policy.URI
+        elif token.SecurityPolicyUri == _NONE_URI and _MODES[int(policy.Mode)] != "SignAndEncrypt":
+            raise NotConnected(
+                f"{endpoint}: the server wants the password in clear, on a channel that is only signed: SignAndEncrypt"
+            )
+
+
+def user_certificate(settings: OpcuaSettings) -> tuple[x509.Certificate, rsa.RSAPrivateKey] | None:
+    """The certificate and key of the user, where the configuration has one.
+
+    Raises:
+        ConfigError: a file cannot be read, or is not what it should be.
+    """
+    if settings.user_certificate is None or settings.user_key is None:
+        return None
+    try:
+        data = settings.user_certificate.path().read_bytes()
+        key_data = settings.user_key.path().read_bytes()
+        pem = data.startswith(b"-----")
+        certificate = x509.load_pem_x509_certificate(data) if pem else x509.load_der_x509_certificate(data)
+        load = (
+            serialization.load_pem_private_key if key_data.startswith(b"-----") else serialization.load_der_private_key
+        )
+        key = load(key_data, password=None)
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigError(f"user_certificate and user_key cannot be used: {type(error).__name__}") from error
+    if not isinstance(key, rsa.RSAPrivateKey):
+        raise ConfigError("user_key is no RSA key")
+    return certificate, key
+
+
+def _warn_of_end(endpoint: str, certificates: Sequence[tuple[str, x509.Certificate]]) -> None:
+    """Say once a day which certificate ends soon."""
+    now = time.monotonic()
+    for warning in expiring(certificates):
+        line = f"{endpoint}: {warning}"
+        if now - _warned.get(line, -_WARN_EVERY_S) >= _WARN_EVERY_S:
+            _warned[line] = now
+            log.warning("%s", line)

@@ -1,0 +1,263 @@
+"""OPC UA over secure channels, against node-opcua and asyncua: each policy, each way in, and nothing less."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from asyncua.client.client import Client
+from asyncua.crypto.security_policies import SecurityPolicyBasic256Sha256
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import load_der_x509_certificate
+from node_server import SECURE, NodeServer, needs_node_opcua
+from opcua_certificates import URI, der, key, made, pem_of, put
+from opcua_server import build, endpoint_of, ua
+
+import edge_agent_opcua.session as session_module
+from edge_agent.contract import Device, NotConnected, Tag
+from edge_agent_opcua import OpcuaDriver
+from edge_agent_opcua.certificates import CERTIFICATE, own
+from edge_agent_opcua.security import check_tokens
+from edge_agent_opcua.settings import OpcuaSettings, OpcuaTagSettings
+
+POLICIES = ("Basic256Sha256", "Aes128Sha256RsaOaep", "Aes256Sha256RsaPss")
+MODES = ("Sign", "SignAndEncrypt")
+BEST = "Basic256Sha256/SignAndEncrypt"
+
+
+def device(url: str, address: str = "nsu=urn:test:first;s=Value", **settings: Any) -> Device:
+    """A device; the certificates of node-opcua's servers are for the host's name, which the URL does not have."""
+    given = OpcuaSettings.model_validate(
+        {"driver": "opcua", "url": url, "poll": "200 ms", "check_host": False, **settings}
+    )
+    tag = Tag("plc.value", OpcuaTagSettings(address=address, mode="read"), given.poll)
+    return Device("plc", given, (tag,))
+
+
+async def value(folder: Path, plc: Device) -> Any:
+    driver = OpcuaDriver([plc])
+    driver.keep_files_in(folder)
+    try:
+        await driver.connect()
+        (reading,) = await driver.read(plc, plc.tags)
+        return reading.value
+    finally:
+        await driver.close()
+
+
+async def refused(folder: Path, plc: Device) -> str:
+    with pytest.raises(NotConnected) as caught:
+        await value(folder, plc)
+    return str(caught.value)
+
+
+async def trusting(folder: Path, plc: Device) -> Path:
+    """A folder that trusts the device's server, as a person does it: tried, compared, trusted."""
+    assert "is not trusted" in await refused(folder, plc)
+    (rejected,) = (one for one in OpcuaDriver.certificates(folder) if one.store == "rejected")
+    OpcuaDriver.trust(folder, rejected.fingerprint)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeServer]:
+    with NodeServer(tmp_path_factory.mktemp("node"), policies=SECURE, modes=MODES) as made_:
+        yield made_
+
+
+@needs_node_opcua
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("policy", POLICIES)
+async def test_every_policy_and_mode_reads_once_the_server_is_trusted(
+    server: NodeServer, tmp_path: Path, policy: str, mode: str
+) -> None:
+    plc = device(server.url, security=f"{policy}/{mode}")
+    await trusting(tmp_path, plc)
+    assert await value(tmp_path, plc) == "urn:test:first"
+
+
+@needs_node_opcua
+async def test_users_are_let_in_by_password_and_kept_out_without(server: NodeServer, tmp_path: Path) -> None:
+    plc = device(server.url, security=BEST)
+    await trusting(tmp_path, plc)
+    secret = tmp_path / "password"
+    secret.write_text("secret\n")
+    for mode in MODES:
+        with_password = device(server.url, security=f"Basic256Sha256/{mode}", username="agent",
+                               password={"file": str(secret)})  # fmt: skip
+        assert await value(tmp_path, with_password) == "urn:test:first"
+    secret.write_text("wrong")
+    told = await refused(tmp_path, device(server.url, security=BEST, username="agent", password={"file": str(secret)}))
+    assert "check username and password" in told
+    assert "wrong" not in told
+    secret.unlink()
+    told = await refused(tmp_path, device(server.url, security=BEST, username="agent", password={"file": str(secret)}))
+    assert "cannot be read" in told
+
+
+@needs_node_opcua
+async def test_user_with_a_certificate_is_let_in(server: NodeServer, tmp_path: Path) -> None:
+    (tmp_path / "user.der").write_bytes(der(made("user", client=True, own_key=key(4))))
+    (tmp_path / "user.pem").write_bytes(pem_of(key(4)))
+    plc = device(
+        server.url,
+        security=BEST,
+        user_certificate={"file": str(tmp_path / "user.der")},
+        user_key={"file": str(tmp_path / "user.pem")},
+    )
+    await trusting(tmp_path, device(server.url, security=BEST))
+    assert await value(tmp_path, plc) == "urn:test:first"
+
+
+@needs_node_opcua
+async def test_security_that_the_server_does_not_offer_is_never_replaced_by_a_lesser_one(tmp_path: Path) -> None:
+    with NodeServer(tmp_path / "node", policies=("None",), modes=("None",)) as open_server:
+        told = await refused(tmp_path, device(open_server.url, security=BEST))
+        assert "does not offer Basic256Sha256/SignAndEncrypt; it offers: none" in told
+
+
+@needs_node_opcua
+async def test_server_that_offers_only_security_is_not_talked_to_without(server: NodeServer, tmp_path: Path) -> None:
+    assert await refused(tmp_path, device(server.url, security="none"))
+
+
+@needs_node_opcua
+async def test_own_certificate_is_made_at_the_first_secure_connect_and_used_again(
+    server: NodeServer, tmp_path: Path
+) -> None:
+    plc = device(server.url, security=BEST)
+    await trusting(tmp_path, plc)
+    first = (tmp_path / CERTIFICATE).read_bytes()
+    await value(tmp_path, plc)
+    assert (tmp_path / CERTIFICATE).read_bytes() == first
+    OpcuaDriver.renew(tmp_path)
+    assert await value(tmp_path, plc) == "urn:test:first"
+
+
+@needs_node_opcua
+async def test_server_that_does_not_trust_us_says_so_and_the_cure_is_told(tmp_path: Path) -> None:
+    with NodeServer(tmp_path / "node", policies=SECURE, modes=MODES, accept_unknown=False) as strict:
+        plc = device(strict.url, security=BEST)
+        await trusting(tmp_path, plc)
+        assert "trust our certificate? see `edge-agent cert show`" in await refused(tmp_path, plc)
+        strict.stop()
+        ours = load_der_x509_certificate((tmp_path / CERTIFICATE).read_bytes()).public_bytes(Encoding.PEM)
+        (strict.pki / "trusted" / "certs" / "edge-agent.pem").write_bytes(ours)
+        for rejected in (strict.pki / "rejected").glob("*"):
+            rejected.unlink()
+        strict.start()
+        assert await value(tmp_path, plc) == "urn:test:first"
+
+
+async def test_security_without_a_folder_for_certificates_is_refused() -> None:
+    driver = OpcuaDriver([device("opc.tcp://127.0.0.1:9", security=BEST)])
+    with pytest.raises(NotConnected):
+        await driver.connect()
+    await driver.close()
+
+
+# --------------------------------------------------------------------------------------------------- men in the middle
+
+
+async def secure_server(folder: Path, certificate: Any) -> Any:
+    server, _ = await build(["urn:test:first"])
+    server.set_security_policy([ua.SecurityPolicyType.Basic256Sha256_SignAndEncrypt])
+    await server.set_application_uri(URI)
+    (folder / "server.der").write_bytes(der(certificate))
+    (folder / "server.pem").write_bytes(pem_of(key()))
+    await server.load_certificate(str(folder / "server.der"))
+    await server.load_private_key(str(folder / "server.pem"))
+    return server
+
+
+async def test_server_of_asyncua_is_read_and_one_that_was_exchanged_is_not(tmp_path: Path) -> None:
+    good = made()
+    async with await secure_server(tmp_path, good) as server:
+        plc = device(endpoint_of(server), security=BEST)
+        await trusting(tmp_path / "pki", plc)
+        assert await value(tmp_path / "pki", plc) == "urn:test:first"
+    async with await secure_server(tmp_path, made("somebody else")) as server:
+        assert "is not trusted" in await refused(tmp_path / "pki", device(endpoint_of(server), security=BEST))
+
+
+@pytest.mark.parametrize(
+    ("certificate", "says"),
+    [
+        ({"days": (-9, -1)}, "has expired"),
+        ({"days": (1, 9)}, "not valid before"),
+        ({"uri": "urn:else"}, "is for the application"),
+        ({"hosts": ("plc-7",)}, "check_host: false"),
+    ],
+)
+async def test_certificate_with_a_fault_ends_it_before_a_session_or_a_password(
+    tmp_path: Path, certificate: dict[str, Any], says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = made(**certificate)
+    put(tmp_path / "pki", "trusted", bad)
+    sent: list[str] = []
+    create = Client.create_session
+
+    async def watched(self: Client) -> Any:
+        sent.append("session")
+        return await create(self)
+
+    monkeypatch.setattr(Client, "create_session", watched)
+    async with await secure_server(tmp_path, bad) as server:
+        (tmp_path / "password").write_text("secret")
+        password = {"file": str(tmp_path / "password")}
+        plc = device(endpoint_of(server), security=BEST, username="agent", password=password, check_host=True)
+        assert says in await refused(tmp_path / "pki", plc)
+    assert sent == []
+
+
+@needs_node_opcua
+async def test_endpoints_that_are_others_on_the_secure_channel_are_a_man_in_the_middle(
+    server: NodeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody took the stronger policies away from what GetEndpoints said."""
+    plc = device(server.url, security=BEST)
+    await trusting(tmp_path, plc)
+    told = session_module.Session.endpoints
+
+    async def fewer(self: Any) -> list[Any]:
+        return [one for one in await told(self) if one.SecurityPolicyUri == SecurityPolicyBasic256Sha256.URI]
+
+    monkeypatch.setattr(session_module.Session, "endpoints", fewer)
+    assert "somebody may stand in between" in await refused(tmp_path, plc)
+
+
+def test_password_is_encrypted_as_the_channel_is_where_the_server_leaves_it_open() -> None:
+    policy = SimpleNamespace(URI="urn:policy", Mode=ua.MessageSecurityMode.Sign)
+    open_ = SimpleNamespace(SecurityPolicyUri=None)
+    check_tokens([open_], policy, "opc.tcp://plc")
+    assert open_.SecurityPolicyUri == "urn:policy"
+    clear = SimpleNamespace(SecurityPolicyUri="http://opcfoundation.org/UA/SecurityPolicy#None")
+    with pytest.raises(NotConnected, match="in clear"):
+        check_tokens([clear], policy, "opc.tcp://plc")
+    policy.Mode = ua.MessageSecurityMode.SignAndEncrypt
+    check_tokens([clear], policy, "opc.tcp://plc")
+
+
+async def test_renewing_the_channel_keeps_a_secure_link_alive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_module, "SECURE_CHANNEL_TIMEOUT_MS", 2_000)
+    async with await secure_server(tmp_path, made()) as server:
+        plc = device(endpoint_of(server), security=BEST)
+        await trusting(tmp_path / "pki", plc)
+        driver = OpcuaDriver([plc])
+        driver.keep_files_in(tmp_path / "pki")
+        await driver.connect()
+        try:
+            for _ in range(8):
+                await asyncio.sleep(0.5)
+                (reading,) = await driver.read(plc, plc.tags)
+                assert reading.value == "urn:test:first"
+        finally:
+            await driver.close()
+
+
+def test_own_uri_is_the_one_that_the_session_states(tmp_path: Path) -> None:
+    assert own(tmp_path).application_uri.endswith(":edge-agent")

@@ -1,0 +1,164 @@
+"""Whom the agent trusts over OPC UA: every way in which a certificate may be wrong, and what people do about it."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+from opcua_certificates import URI, der, key, made, name, pem_of, put, revoking
+
+from edge_agent.contract import Certificates, ConfigError, KeepsFiles
+from edge_agent_opcua import OpcuaDriver
+from edge_agent_opcua.certificates import CERTIFICATE, KEY, fingerprint, own, uris
+from edge_agent_opcua.trust import MOST_REJECTED, TrustStore, Untrusted, chain_of, expiring
+
+PLC = "opc.tcp://127.0.0.1:4840"
+
+
+def refused(folder: Path, *chain: object, host: str | None = "127.0.0.1", uri: str = URI) -> str:
+    with pytest.raises(Untrusted) as caught:
+        TrustStore(folder).check(list(chain), PLC, host, uri)  # type: ignore[arg-type]
+    return str(caught.value)
+
+
+def test_driver_has_the_powers() -> None:
+    assert isinstance(OpcuaDriver, Certificates)
+    assert issubclass(OpcuaDriver, KeepsFiles)
+
+
+# --------------------------------------------------------------------------------------------------- our own one
+
+
+def test_own_certificate_is_made_once_and_only_its_owner_may_read_the_key(tmp_path: Path) -> None:
+    first, again = own(tmp_path), own(tmp_path)
+    assert fingerprint(first.certificate) == fingerprint(again.certificate)
+    assert uris(first.certificate)[0].startswith("urn:")
+    assert first.application_uri == uris(first.certificate)[0]
+    assert stat.S_IMODE((tmp_path / KEY).stat().st_mode) == 0o600
+    assert stat.S_IMODE((tmp_path / KEY).parent.stat().st_mode) == 0o700
+
+
+def test_own_certificate_that_is_renewed_is_another_and_the_old_one_is_kept(tmp_path: Path) -> None:
+    first = own(tmp_path)
+    facts = OpcuaDriver.renew(tmp_path)
+    assert facts.fingerprint != fingerprint(first.certificate)
+    assert facts.fingerprint == fingerprint(own(tmp_path).certificate)
+    assert len(list((tmp_path / CERTIFICATE).parent.iterdir())) == 2
+    assert [one.store for one in OpcuaDriver.certificates(tmp_path)] == ["own", "own"]
+
+
+@pytest.mark.parametrize("content", [b"", b"nonsense"])
+def test_own_certificate_that_is_damaged_says_what_to_do(tmp_path: Path, content: bytes) -> None:
+    own(tmp_path)
+    (tmp_path / CERTIFICATE).write_bytes(content)
+    with pytest.raises(ConfigError, match="cert renew"):
+        own(tmp_path)
+
+
+# ------------------------------------------------------------------------------------------------------ a server's
+
+
+def test_unknown_certificate_is_refused_kept_and_trusted_when_somebody_says_so(tmp_path: Path) -> None:
+    server = made()
+    told = refused(tmp_path, server)
+    beginning = fingerprint(server)[:12]
+    assert f"edge-agent cert trust {beginning}" in told
+    (facts,) = TrustStore(tmp_path).facts()
+    assert (facts.store, facts.host, facts.application_uri) == ("rejected", PLC, URI)
+    assert OpcuaDriver.trust(tmp_path, beginning.upper()).store == "trusted"
+    TrustStore(tmp_path).check([server], PLC, "127.0.0.1", URI)
+    assert [one.store for one in TrustStore(tmp_path).facts()] == ["trusted"]
+
+
+@pytest.mark.parametrize("beginning", ["", "zz", "0" * 64])
+def test_trust_of_what_was_not_refused_names_what_was(tmp_path: Path, beginning: str) -> None:
+    server = made()
+    refused(tmp_path, server)
+    with pytest.raises(ConfigError, match=fingerprint(server)[:12]):
+        TrustStore(tmp_path).trust(beginning)
+
+
+def test_refused_certificates_do_not_fill_the_disk(tmp_path: Path) -> None:
+    for number in range(MOST_REJECTED + 5):
+        refused(tmp_path, made(f"server-{number}"))
+    assert len(list((tmp_path / "rejected" / "certs").glob("*.der"))) == MOST_REJECTED
+
+
+def test_trusted_certificate_with_a_fault_is_refused_with_the_cure(tmp_path: Path) -> None:
+    for certificate, says in (
+        (made("early", days=(1, 365)), "not valid before"),
+        (made("late", days=(-365, -1)), "has expired"),
+        (made("other-uri", uri="urn:somebody:else"), "is for the application"),
+        (made("other-host", hosts=("plc-7", "10.0.0.9")), "is for plc-7, 10.0.0.9, not for 127.0.0.1"),
+        (made("client", client=True), "none of a server"),
+        (made("signs-only", encipher=False), "key usage"),
+        (made("weak", own_key=key(9, 1024)), "2048 bits"),
+    ):
+        put(tmp_path, "trusted", certificate)
+        assert says in refused(tmp_path, certificate)
+
+
+def test_host_is_compared_without_case_and_not_where_that_is_switched_off(tmp_path: Path) -> None:
+    server = made(hosts=("PLC-7.example",))
+    put(tmp_path, "trusted", server)
+    TrustStore(tmp_path).check([server], PLC, "plc-7.Example", URI)
+    TrustStore(tmp_path).check([server], PLC, None, URI)
+    assert "check_host" in refused(tmp_path, server, host="plc-8.example")
+
+
+def test_certificate_of_a_trusted_authority_is_trusted_until_it_is_revoked(tmp_path: Path) -> None:
+    authority = made("authority", ca=True, own_key=key(1))
+    server = made(issuer=("authority", key(1)))
+    assert "is not trusted" in refused(tmp_path, server)
+    put(tmp_path, "issuer", authority)
+    assert "is not trusted" in refused(tmp_path, server), "one that completes a chain is not trusted by that"
+    put(tmp_path, "trusted", authority)
+    TrustStore(tmp_path).check([server], PLC, "127.0.0.1", URI)
+    (tmp_path / "trusted" / "crl").mkdir()
+    (tmp_path / "trusted" / "crl" / "foreign.crl").write_bytes(revoking("authority", key(2), server))
+    TrustStore(tmp_path).check([server], PLC, "127.0.0.1", URI)
+    (tmp_path / "trusted" / "crl" / "list.crl").write_bytes(revoking("authority", key(1), server))
+    assert "has been revoked" in refused(tmp_path, server)
+
+
+def test_chain_through_an_issuer_needs_every_signature_and_every_date(tmp_path: Path) -> None:
+    root = made("root", ca=True, own_key=key(1))
+    middle = made("middle", ca=True, own_key=key(2), issuer=("root", key(1)))
+    server = made(issuer=("middle", key(2)))
+    put(tmp_path, "trusted", root)
+    assert "is not trusted" in refused(tmp_path, server, middle), "what the server sends along completes nothing"
+    put(tmp_path, "issuer", middle)
+    TrustStore(tmp_path).check([server, middle], PLC, "127.0.0.1", URI)
+    forged = made(issuer=("middle", key(3)))
+    assert "is not trusted" in refused(tmp_path, forged)
+    old = made("old", ca=True, own_key=key(3), issuer=("root", key(1)), days=(-9, -1))
+    put(tmp_path, "issuer", old)
+    assert "has expired" in refused(tmp_path, made(issuer=("old", key(3))))
+
+
+def test_certificate_signed_by_a_trusted_server_is_not_trusted(tmp_path: Path) -> None:
+    put(tmp_path, "trusted", made("plc-1", own_key=key(1)))
+    assert "is not trusted" in refused(tmp_path, made(issuer=("plc-1", key(1)))), "it is no authority"
+
+
+def test_files_of_others_in_the_folders_are_no_certificates(tmp_path: Path) -> None:
+    server = made()
+    put(tmp_path, "trusted", server)
+    (tmp_path / "trusted" / "certs" / "README.txt").write_text("put them here")
+    (tmp_path / "trusted" / "certs" / "key.pem").write_bytes(pem_of(key()))
+    TrustStore(tmp_path).check([server], PLC, "127.0.0.1", URI)
+
+
+def test_chain_as_a_server_sends_it_is_taken_apart() -> None:
+    one, two = made("one"), made("two")
+    assert [each.subject for each in chain_of(der(one) + der(two))] == [name("one"), name("two")]
+    for wrong in (b"", b"\x30", b"\x30\x82\xff\xff\x00", b"GET / HTTP"):
+        with pytest.raises(ValueError):  # noqa: PT011 - whatever it says, it is no certificate
+            chain_of(wrong)
+
+
+def test_certificate_that_ends_soon_is_spoken_of() -> None:
+    assert expiring([("the server's", made(days=(-1, 60)))]) == []
+    (told,) = expiring([("the server's", made(days=(-1, 7)))])
+    assert told.startswith("the server's certificate ends in 6 days")
