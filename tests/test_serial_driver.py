@@ -22,6 +22,8 @@ from serial_instrument import Instrument, serial_device
 
 from edge_agent.contract import ConfigError, Device, DeviceFault, NotConnected, Quality, Reading, Streams
 from edge_agent_serial import SerialDriver
+from edge_agent_serial.port import Port
+from edge_agent_serial.settings import Line
 
 _WEIGHT = {"weight": {"address": "weight"}}
 _CODE = {"code": {"address": "code"}}
@@ -230,6 +232,22 @@ async def test_read_tag_of_wrong_type_is_bad_and_its_neighbour_good(instrument: 
         assert (weight.value, weight.quality) == (5.0, Quality.GOOD)
         assert (unit.value, unit.quality, unit.cause) == (None, Quality.BAD, "not_a_number")
         assert [one.tag for one in await driver.read(device, device.tags[1:])] == [device.tags[1]]
+
+
+async def test_request_is_not_sent_over_an_answer_that_nobody_has_taken(instrument: Instrument) -> None:
+    port = Port(str(instrument.path), Line())
+    try:
+        await port.open(2)
+        instrument.send(b"S S       1.00 g\r\n")
+        assert not await port.write(b"SI\r\n")
+        port.discard()
+        assert await port.write(b"SI\r\n")
+        async with asyncio.timeout(2):
+            while not instrument.requests:  # noqa: ASYNC110 (the instrument has no event)
+                await asyncio.sleep(0.01)
+    finally:
+        await port.close()
+    assert instrument.requests == [b"SI\r\n"]
 
 
 # --------------------------------------------------------------------------------------- speaking by themselves

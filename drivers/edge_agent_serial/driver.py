@@ -28,6 +28,7 @@ from edge_agent_serial.sniff import sniff, suggest
 _OPEN_LIMIT_S = 9.0  # pyserial's own: 5 s for a connection, and 3 s for the options of RFC 2217
 _SLICE_S = 0.2  # the longest sleep, so that a lost port is seen in between
 _SHOWN_BYTES = 40
+_TRIES = 3  # to find the line quiet at the very moment of a request
 _QUIET_S = 0.1  # after such a pause the next byte begins a frame; within a frame, bytes follow each other faster
 
 
@@ -113,10 +114,14 @@ class SerialDriver(Driver):
         one = self._instruments[device]
         if not one.dialect.request:
             return []
-        await self._settle(port, one)
-        deadline = time.monotonic() + one.timeout_s
-        self._doubtful, self._answer_until = True, deadline
-        await port.write(one.dialect.request)
+        for _ in range(_TRIES):
+            await self._settle(port, one)
+            deadline = time.monotonic() + one.timeout_s
+            self._doubtful, self._answer_until = True, deadline
+            if await port.write(one.dialect.request):
+                break
+        else:
+            raise DeviceFault(one.device, f"{port.url}: something comes before each request; does it send by itself?")
         frame = await self._answer(port, one, deadline)
         return one.dialect.readings(frame, tags)
 
@@ -174,8 +179,8 @@ class SerialDriver(Driver):
             NotConnected: the port is gone.
         """
         port, one = self._opened(), self._first
-        if one.dialect.begin:
-            await port.write(one.dialect.begin)
+        while one.dialect.begin and not await port.write(one.dialect.begin):
+            port.discard()
         while True:
             chunk = await port.receive(one.patience(None))
             if batch := one.hear(chunk) if chunk is not None else one.fell_silent():

@@ -19,7 +19,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import serial
 
@@ -58,7 +58,7 @@ class Port:
         self._lock = threading.Lock()
         self._bell = -1  # an eventfd that wakes the thread; guarded by the lock, so that no foreign descriptor is rung
         self._closing = False
-        self._outgoing: deque[tuple[bytes, asyncio.Future[None]]] = deque()
+        self._outgoing: deque[tuple[bytes, asyncio.Future[bool]]] = deque()
         self._chunks: deque[Chunk] = deque()
         self._held_bytes = 0
         self._lost: BaseException | None = None
@@ -89,19 +89,19 @@ class Port:
             within_s = LOOK_AGAIN_S if absent and self.url.startswith("/") else None
             raise NotConnected(f"{self.url}: {self._why_not_open(error)}", retry_within_s=within_s) from error
 
-    async def write(self, data: bytes) -> None:
-        """Send the bytes.
+    async def write(self, data: bytes) -> bool:
+        """Send the bytes; False, and nothing is sent, where bytes have come that nobody has taken.
 
         Raises:
             NotConnected: the port is gone, or does not take them.
         """
         self.check()
-        sent: asyncio.Future[None] = self._loop.create_future()
+        sent: asyncio.Future[bool] = self._loop.create_future()
         self._outgoing.append((data, sent))
         self._ring()
         try:
             async with asyncio.timeout(2 * _WRITE_LIMIT_S):
-                await sent
+                return await sent
         except TimeoutError as error:
             raise NotConnected(f"{self.url}: takes no bytes; is the adapter hung?") from error
         except _FOREIGN as error:
@@ -190,6 +190,8 @@ class Port:
     def _why_lost(self, error: BaseException) -> str:
         if not self.url.startswith("/"):
             return f"the serial server closed the connection ({error})"
+        if isinstance(error, _Moved):
+            return "the name leads to another port now; was the adapter plugged in elsewhere?"
         if os.path.exists(self.url):  # noqa: PTH110 (a stat of devtmpfs does not block)
             return f"the port failed ({error}); was it unplugged for a moment, or is another program reading it?"
         return "the adapter was unplugged"
@@ -218,6 +220,7 @@ class Port:
             self._tell(self._ended)
 
     def _serve(self, port: serial.SerialBase) -> None:
+        local, look_at = self.url.startswith("/"), 0.0
         fd = _descriptor(port)
         poll = select.poll()
         poll.register(self._bell, select.POLLIN)
@@ -228,21 +231,31 @@ class Port:
             ready = dict(poll.poll(slice_ms))
             if self._bell in ready:
                 os.eventfd_read(self._bell)
+            if local and time.monotonic() >= look_at:
+                look_at = time.monotonic() + _SLICE_S
+                _check_name(self.url, fd)
             while self._outgoing and not self._closing:
                 data, sent = self._outgoing.popleft()
-                self._write(port, data, sent)
+                self._write(port, fd, data, sent)
             if fd < 0:
                 self._keep(port.read(1) + port.read(port.in_waiting))  # type: ignore[attr-defined]
             elif fd in ready:
                 self._keep(_read(fd))
 
-    def _write(self, port: serial.SerialBase, data: bytes, sent: asyncio.Future[None]) -> None:
+    def _write(self, port: serial.SerialBase, fd: int, data: bytes, sent: asyncio.Future[bool]) -> None:
+        """Write, unless an answer to an earlier request has come in the meantime: it would be taken for the next."""
         try:
-            port.write(data)
+            if fd < 0:
+                self._keep(port.read(port.in_waiting))  # type: ignore[attr-defined]
+            elif _ready(fd):
+                self._keep(_read(fd))
+            quiet = not self._chunks
+            if quiet:
+                port.write(data)
         except _FOREIGN as error:
             self._tell(sent, error)
             raise
-        self._tell(sent)
+        self._later(lambda: None if sent.done() else sent.set_result(quiet))
 
     def _keep(self, data: bytes) -> None:
         if not data:
@@ -261,7 +274,7 @@ class Port:
                 self._chunks.append(Chunk(now, b""))  # with the time of its end
         self._later(self._news.set)
 
-    def _tell(self, future: asyncio.Future[None], error: BaseException | None = None) -> None:
+    def _tell(self, future: asyncio.Future[Any], error: BaseException | None = None) -> None:
         def settle() -> None:
             if future.done():
                 return
@@ -301,6 +314,16 @@ def _open(url: str, line: Line) -> serial.SerialBase:
     return port
 
 
+class _Moved(ConnectionError):
+    """The port's name leads to another one."""
+
+
+def _check_name(url: str, fd: int) -> None:
+    """Nothing, while the name leads to the port that is open: some adapters vanish without a hang-up."""
+    if os.stat(url).st_rdev != os.fstat(fd).st_rdev:  # noqa: PTH116 (devtmpfs does not block)
+        raise _Moved(url)
+
+
 def _claim(fd: int) -> None:
     """Keep other programs out, also those that do not lock; let a damaged character arrive as a NUL, not as a guess."""
     fcntl.ioctl(fd, termios.TIOCEXCL)
@@ -323,6 +346,12 @@ def _descriptor(port: serial.SerialBase) -> int:
         return port.fileno()
     except OSError:
         return -1
+
+
+def _ready(fd: int) -> bool:
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _read(fd: int) -> bytes:
