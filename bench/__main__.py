@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from . import isolation, metrics, modbus, opcua, records, start, store
+from . import fuzz_serial, isolation, metrics, modbus, opcua, records, start, store
 from .figures import Figure, document, machine, middle, table
 from .processes import Failed
 
@@ -28,6 +28,7 @@ BENCHMARKS: dict[str, Callable[[Path, float], list[Figure]]] = {
     "start": start.run,
     "records": records.run,
     "metrics": metrics.run,
+    "fuzz_serial": fuzz_serial.run,
 }
 RESULTS = Path(__file__).parent / "results"
 

@@ -34,8 +34,7 @@ async def sniff(url: str, line: str | None, request: bytes) -> AsyncGenerator[He
         buffer, ask_at = b"", time.monotonic()
         while True:
             now = time.monotonic()
-            if request and now >= ask_at:
-                await port.write(request)
+            if request and now >= ask_at and await port.write(request):
                 ask_at = now + REQUEST_EVERY_S
             wake_at = ask_at if request else now + REQUEST_EVERY_S
             chunk = await port.receive(min(wake_at, now + SILENCE_S) if buffer else wake_at)
