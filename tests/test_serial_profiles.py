@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from serial_instrument import serial_device
 
-from edge_agent.contract import Device, Quality, Reading
+from edge_agent.contract import ConfigError, Device, Quality, Reading
+from edge_agent_serial import SerialDriver
 from edge_agent_serial.checksums import KINDS, Checksum, crc16, nmea
 from edge_agent_serial.frames import Framer
 from edge_agent_serial.profiles import PROFILES
@@ -60,6 +61,7 @@ def weighed(profile: str, frame: bytes) -> tuple[Any, Any, Any]:
         ("cas", b"ST,GS,+  012.34kg", (12.34, True, "kg")),
         ("cas", b"US,NT,+  012.34kg", (12.34, False, "kg")),
         ("cas", b"S,+ 12.3 kg", (12.3, True, "kg")),
+        ("cas", b"ST,GS,\x01\x80,    13.5 kg", (13.5, True, "kg")),
         ("cas", b"U,- 12.3 kg", (-12.3, False, "kg")),
     ],
 )
@@ -76,7 +78,8 @@ def test_scale_says_its_weight_whether_it_is_stable_and_the_unit(
         ("sics", b"S -", "underload"),
         ("sics", b"S I", "not_executable"),
         ("and", b"OL,+9999999E+19", "overload"),
-        ("and", b"OL,-9999999E+19", "overload"),
+        ("and", b"OL,-9999999E+19", "underload"),
+        ("and", b"ST,+0123.45  g", "pattern_mismatch"),  # a character was lost
         ("ohaus", b"   ------   g", "overload"),
         ("ohaus", b"   ^^^^^^   kg", "overload"),
         ("ohaus", b"Err 8.4", "overload"),
@@ -114,7 +117,6 @@ def test_no_number_is_ever_taken_out_of_an_overload(profile: str) -> None:
         ({"unit": "kg"}, "unit_mismatch"),
         ({"unit": "g"}, 100.0),
         ({}, 100.0),
-        ({"unit": "kg", "scale": 0.001}, 100.0),  # the core scales; the unit of the wire is not said
         ({"unit": "kg", "scale": 0.001, "wire_unit": "g"}, 100.0),
         ({"unit": "kg", "scale": 0.001, "wire_unit": "kg"}, "unit_mismatch"),
     ],
@@ -124,8 +126,15 @@ def test_grams_are_never_taken_for_kilograms(tag: dict[str, Any], expected: Any)
     assert (weight.cause if weight.quality is Quality.BAD else weight.value) == expected
 
 
+def test_scaled_value_with_a_unit_must_say_the_unit_on_the_wire() -> None:
+    plc = device({"weight": {"address": "weight", "unit": "kg", "scale": 0.001}}, profile="sics")
+    with pytest.raises(ConfigError, match=r"scale.weight: .*wire_unit: g"):
+        SerialDriver([plc])
+    SerialDriver([device({"weight": {"address": "weight", "scale": 0.001}}, profile="sics")])
+
+
 def test_unit_in_the_instruments_own_letters_is_its_ucum_code() -> None:
-    (weight,) = readings(b"ST,+0001.50 lb", {"w": {"address": "weight", "unit": "[lb_av]"}}, profile="and").values()
+    (weight,) = readings(b"ST,+00001.50 lb", {"w": {"address": "weight", "unit": "[lb_av]"}}, profile="and").values()
     assert weight.value == 1.5
 
 
@@ -171,6 +180,11 @@ def test_columns_are_counted_from_one_may_overlap_and_lose_their_spaces() -> Non
     columns = {"weight": "3-10", "unit": "12-13", "all": "3-13"}
     found = readings(b"A:   12.50 kg:Z", tags, columns=columns)
     assert (found["weight"].value, found["unit"].value, found["all"].value) == (12.5, "kg", "12.50 kg")
+    assert readings(b"A: 1234567.8 kgZ", tags, columns=columns)["weight"].cause == "cut_number"
+    assert (
+        readings(b"1212345.678 kg", {"weight": tags["weight"]}, columns={"weight": "3-8"})["weight"].cause
+        == "cut_number"
+    )
     assert readings(b"A:   12.50 k", tags, columns=columns)["weight"].cause == "pattern_mismatch", "it is cut"
 
 

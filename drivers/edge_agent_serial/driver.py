@@ -199,6 +199,14 @@ class SerialDriver(Driver):
         return suggest(url, line, heard)
 
 
+def _unit_unclear(tag: Tag) -> bool:
+    """Whether a scaled value has a unit, and the one on the wire is not said."""
+    settings = tag.settings
+    assert isinstance(settings, SerialTagSettings)  # noqa: S101 - the registry made it so
+    scaled = settings.scale not in (None, 1.0)
+    return scaled and settings.unit is not None and settings.wire_unit is None and settings.address != "unit"
+
+
 class _Instrument:
     """One device on the port: its dialect, its framer, and where in a frame its line stands."""
 
@@ -213,6 +221,12 @@ class _Instrument:
         self.timeout_s = self.settings.timeout / NS_PER_S
         self._last_at = 0.0
         groups = self.dialect.groups
+        unclear = [tag.name for tag in device.tags if "unit" in groups and _unit_unclear(tag)]
+        if unclear:
+            raise ConfigError(
+                f"{', '.join(unclear)}: scale makes another unit of the instrument's, so say which one it must show, "
+                "such as wire_unit: g; else grams could be taken for kilograms"
+            )
         if isinstance(self.dialect, Sentences):
             wrong = [tag.name for tag in device.tags if "." not in str(tag.settings.address)]
             if wrong:

@@ -234,13 +234,13 @@ class Port:
             if local and time.monotonic() >= look_at:
                 look_at = time.monotonic() + _SLICE_S
                 _check_name(self.url, fd)
+            if fd < 0:
+                self._keep(port.read(1) + port.read(port.in_waiting))  # type: ignore[attr-defined]
+            elif fd in ready:  # before any write, which takes what has come as well
+                self._keep(_read(fd))
             while self._outgoing and not self._closing:
                 data, sent = self._outgoing.popleft()
                 self._write(port, fd, data, sent)
-            if fd < 0:
-                self._keep(port.read(1) + port.read(port.in_waiting))  # type: ignore[attr-defined]
-            elif fd in ready:
-                self._keep(_read(fd))
 
     def _write(self, port: serial.SerialBase, fd: int, data: bytes, sent: asyncio.Future[bool]) -> None:
         """Write, unless an answer to an earlier request has come in the meantime: it would be taken for the next."""

@@ -98,6 +98,8 @@ class Dialect:
             return bad(tag, "pattern_mismatch")
         kind = tag.settings.type or self.types.get(group, "string")
         if self.strip:
+            if kind in ("float", "int") and _goes_on(match, group):
+                return bad(tag, "cut_number")
             text = text.strip(" ")
         if kind in ("float", "int") and self._other_unit(tag, match):
             return bad(tag, "unit_mismatch")
@@ -122,9 +124,19 @@ class Dialect:
         return wanted not in (shown, UCUM.get(shown.lower()))
 
 
+def _goes_on(match: re.Match[str], group: str) -> bool:
+    """Whether the number in a column goes on beyond it: what is left of a number is another number."""
+    (start, end), text, part = match.span(group), match.string, _PART_OF_A_NUMBER
+    return (start > 0 and text[start - 1] in part and text[start] in part) or (
+        end < len(text) and text[end - 1] in part and text[end] in part
+    )
+
+
+_PART_OF_A_NUMBER = "0123456789."
 _NUMBER = r"[+-]? *[0-9]+(?:\.[0-9]+)?"
 _UNIT = r"(?P<unit>[A-Za-z%]+)"
 _OVERFLOWING = (re.compile(r".*(?:\^{3,}|-{3,}|_{3,}|\bO-?L\b|\bOL,|\bErr\b).*"), "overload")
+_BELOW = (re.compile(r"OL,(?:(?:GS|NT|TR),)?-.*"), "underload")
 _STABLE = {"stable": {"S": True, "D": False, "ST": True, "QT": True, "US": False, "U": False, "": True, "?": False}}
 
 SICS = Dialect(
@@ -148,14 +160,17 @@ SICS_REPEAT = replace(SICS, request=b"", begin=b"SIR\r\n")
 """The same, asked once to tell every weight by itself."""
 
 AND = Dialect(
-    pattern=re.compile(rf"(?P<stable>ST|US|QT),(?:(?:GS|NT|TR),)?(?P<weight>{_NUMBER}),? *{_UNIT} *"),
+    pattern=re.compile(
+        r"(?P<stable>ST|US|QT),(?:(?:GS|NT|TR),|(?=[+-][0-9.]{8}(?![0-9.])))" + rf"(?P<weight>{_NUMBER}),? *{_UNIT} *"
+    ),
     request=b"Q\r\n",
-    refused=(_OVERFLOWING,),
+    refused=(_BELOW, _OVERFLOWING),
     types={"weight": "float", "stable": "bool"},
     words=_STABLE,
     stability="stable",
 )
-"""A&D's standard format, also with the gross and net of its clones; a count (QT) is in `weight`, its unit `PC`."""
+"""A&D's standard format, whose numbers have a sign and eight characters: one that lost a digit is none. Also with the
+gross and net of its clones. A count (QT) is in `weight`, its unit `PC`."""
 
 OHAUS = Dialect(
     pattern=re.compile(rf" *(?P<weight>{_NUMBER}) +{_UNIT} *(?P<stable>\??) *(?P<legend>[A-Z]{{0,3}}) *"),
@@ -169,8 +184,10 @@ OHAUS = Dialect(
 """Ohaus: a weight right-justified, its unit, and a `?` while it is not stable."""
 
 CAS = Dialect(
-    pattern=re.compile(rf"(?P<stable>ST|US|S|U),(?:(?P<legend>GS|NT),)?(?P<weight>{_NUMBER}),? *{_UNIT} *"),
-    refused=(_OVERFLOWING,),
+    pattern=re.compile(
+        rf"(?P<stable>ST|US|S|U),(?:(?P<legend>GS|NT),)?(?:[^,]{{2}},)? *(?P<weight>{_NUMBER}),? *{_UNIT} *"
+    ),
+    refused=(_BELOW, _OVERFLOWING),
     types={"weight": "float", "stable": "bool"},
     words=_STABLE,
     stability="stable",
