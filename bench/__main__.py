@@ -16,12 +16,14 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from . import fuzz_serial, isolation, metrics, modbus, opcua, records, start, store
+from . import attribution, fuzz_modbus, fuzz_serial, isolation, metrics, modbus, opcua, records, start, store
 from .figures import Figure, document, machine, middle, table
 from .processes import Failed
 
 BENCHMARKS: dict[str, Callable[[Path, float], list[Figure]]] = {
     "modbus": modbus.run,
+    "attribution": attribution.run,
+    "fuzz-modbus": fuzz_modbus.run,
     "opcua": opcua.run,
     "isolation": isolation.run,
     "store": store.run,

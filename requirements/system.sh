@@ -6,8 +6,8 @@ wanted=""
 command -v mosquitto >/dev/null 2>&1 || [ -x /usr/sbin/mosquitto ] || wanted="$wanted mosquitto"
 command -v mosquitto_sub >/dev/null 2>&1 || wanted="$wanted mosquitto-clients"
 command -v socat >/dev/null 2>&1 || wanted="$wanted socat"
-command -v node >/dev/null 2>&1 || wanted="$wanted nodejs"
-command -v npm >/dev/null 2>&1 || wanted="$wanted npm"
+command -v mbpoll >/dev/null 2>&1 || wanted="$wanted mbpoll"
+ls /usr/lib/*/libmodbus.so.5 /usr/lib/libmodbus.so.5 /usr/local/lib/libmodbus.so.5 2>/dev/null | grep -q . || wanted="$wanted libmodbus5"
 [ -z "$wanted" ] && exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
   echo "installing:$wanted"

@@ -73,6 +73,8 @@ class TcpPeer:
         self.requests: list[bytes] = []
         self._asked = asyncio.Event()
         self.connections = 0
+        self._open = 0
+        self._none = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> TcpPeer:
@@ -96,11 +98,17 @@ class TcpPeer:
         await self._asked.wait()
         self._asked.clear()
 
+    async def alone(self) -> None:
+        """Wait until nobody is connected."""
+        await self._none.wait()
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
         self.connections += 1
+        self._open += 1
+        self._none.clear()
         try:
             while True:
                 frame = await reader.readexactly(12)
@@ -111,6 +119,9 @@ class TcpPeer:
             pass
         finally:
             writer.close()
+            self._open -= 1
+            if not self._open:
+                self._none.set()
 
     def _start(self, sending: Any) -> None:
         task = asyncio.get_running_loop().create_task(sending)

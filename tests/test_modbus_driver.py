@@ -161,7 +161,7 @@ async def test_refused_tag_in_a_block_is_found_once_and_kept_apart() -> None:
             assert values(await driver.read(device, device.tags)) == expected
             search = len(peer.requests)
             assert values(await driver.read(device, device.tags)) == expected
-            assert len(peer.requests) - search == 3  # what is before it, what is behind it, and itself
+            assert len(peer.requests) - search == 2  # what is before it, and what is behind it
             assert search <= 16
 
 
@@ -180,7 +180,14 @@ async def test_device_that_refuses_everything_is_asked_a_bounded_number_of_times
         async with driving(device) as driver:
             got = values(await driver.read(device, device.tags))
             assert got == {f"t{n}": ["illegal_data_address"] for n in range(100)}
-            assert len(peer.requests) < 100
+            assert len(peer.requests) < 200
+            peer.requests.clear()
+            assert values(await driver.read(device, device.tags)) == got
+            assert len(peer.requests) == 1  # so that a dead device does not look alive
+            peer.reply = lambda number, request: [(0, mbap(number, answer_to(request)))]
+            await driver.read(device, device.tags)
+            assert values(await driver.read(device, device.tags)) == {f"t{n}": oracle(1, n) for n in range(100)}
+            assert len(peer.requests) == 3
 
 
 @pytest.mark.parametrize(
@@ -192,6 +199,47 @@ async def test_exception_of_a_device_is_the_cause_of_bad_readings(code: int, cau
         device = make_device(peer.url, ["holding:1", "holding:2"])
         async with driving(device) as driver:
             assert values(await driver.read(device, device.tags)) == {"t0": [cause], "t1": [cause]}
+
+
+@pytest.mark.parametrize("code", [2, 3, 4])
+async def test_tags_that_a_device_refuses_cost_their_neighbours_nothing_in_the_same_poll(code: int) -> None:
+    refused = set(range(3, 250, 4))
+    async with TcpPeer(refusing(refused, code)) as peer:
+        device = make_device(peer.url, [f"holding:{n}" for n in range(250)])
+        async with driving(device) as driver:
+            for _ in range(2):
+                got = values(await driver.read(device, device.tags))
+                assert {int(name[1:]) for name, value in got.items() if isinstance(value, list)} == refused
+                assert all(got[f"t{n}"] == oracle(1, n) for n in set(range(250)) - refused)
+            peer.reply = lambda number, request: [(0, mbap(number, answer_to(request)))]
+            await driver.close()
+            await driver.connect()  # it may have got another program
+            peer.requests.clear()
+            assert values(await driver.read(device, device.tags)) == {f"t{n}": oracle(1, n) for n in range(250)}
+            assert len(peer.requests) == 2
+
+
+@pytest.mark.parametrize("code", [5, 6])
+async def test_busy_device_is_no_reason_to_split(code: int) -> None:
+    async with TcpPeer(refusing(set(range(9)), code)) as peer:
+        device = make_device(peer.url, [f"holding:{n}" for n in range(9)])
+        async with driving(device) as driver:
+            assert set(map(str, values(await driver.read(device, device.tags)).values())) in (
+                {"['acknowledge']"},
+                {"['server_device_busy']"},
+            )
+            assert len(peer.requests) == 1
+
+
+async def test_refused_bits_of_one_register_are_not_asked_for_one_by_one() -> None:
+    async with TcpPeer(refusing({7})) as peer:
+        device = make_device(peer.url, ["holding:6", *(f"holding:7.{bit}" for bit in range(16)), "holding:8"])
+        async with driving(device) as driver:
+            got = values(await driver.read(device, device.tags))
+            assert (got["t0"], got["t1"], got["t16"], got["t17"]) == (
+                oracle(1, 6), ["illegal_data_address"], ["illegal_data_address"], oracle(1, 8),
+            )  # fmt: skip
+            assert len(peer.requests) <= 5
 
 
 @pytest.mark.parametrize("code", [10, 11])

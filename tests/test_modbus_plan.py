@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from modbus_peers import make_device, values
 
-from edge_agent.contract import Device
+from edge_agent.contract import ConfigError, Device
 from edge_agent_modbus import ModbusTag
-from edge_agent_modbus.plan import Plan, plan_of
+from edge_agent_modbus.plan import Plan, field_in, plan_of
 
 SIZES = {"int16": 1, "uint16": 1, "int32": 2, "uint32": 2, "float32": 2, "int64": 4, "uint64": 4, "float64": 4}
 
@@ -116,6 +116,57 @@ def test_uint64_in_each_word_order_is_put_together_by_letters(order: str, letter
     assert decoded(tag, letters) == int.from_bytes(b"ABCDEFGH", "big")
 
 
+@pytest.mark.parametrize("kind", ["uint64", "int64", "float64"])
+@pytest.mark.parametrize(("long", "short"), [
+    ("ABCDEFGH", "ABCD"), ("GHEFCDAB", "CDAB"), ("BADCFEHG", "BADC"), ("HGFEDCBA", "DCBA"),
+])  # fmt: skip
+def test_word_order_of_64_bits_may_be_written_with_its_eight_letters(kind: str, long: str, short: str) -> None:
+    data = bytes.fromhex("40091EB851EB851F")
+    tag = {"address": "holding:0", "type": kind}
+    assert decoded({**tag, "word_order": long}, data) == decoded({**tag, "word_order": short}, data)
+
+
+@pytest.mark.parametrize(
+    ("kind", "order", "data", "value"),
+    [
+        ("bcd16", "ABCD", "1234", 1234),
+        ("bcd16", "BADC", "3412", 1234),
+        ("bcd16", "ABCD", "0000", 0),
+        ("bcd16", "ABCD", "123A", ["not_bcd"]),
+        ("bcd16", "ABCD", "FFFF", ["not_bcd"]),
+        ("bcd32", "ABCD", "12345678", 12345678),
+        ("bcd32", "CDAB", "56781234", 12345678),
+        ("bcd32", "ABCD", "0000A000", ["not_bcd"]),
+    ],
+)
+def test_bcd_is_decimal_digits_or_bad(kind: str, order: str, data: str, value: Any) -> None:
+    tag = {"address": "holding:0", "type": kind, "word_order": order}
+    assert decoded(tag, bytes.fromhex(data)) == value
+    _, plan = plan_for([tag, "holding:2"])
+    assert values(plan.blocks[0].decode(bytes.fromhex(data).ljust(6, b"\0")))["t1"] == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "order", "data", "value"),
+    [
+        ("int16", "ABCD", "0001FFFF8000", (1, -1, -32768)),
+        ("int16", "BADC", "0100FFFF0080", (1, -1, -32768)),
+        ("float32", "CDAB", "200047F10000C080", (123456.0, -4.0)),
+        ("uint32", "DCBA", "0100000002000000", (1, 2)),
+        ("float32", "ABCD", "47F120007FC00000", ["not_a_number"]),
+        ("bcd16", "ABCD", "00121234", (12, 1234)),
+        ("bcd16", "ABCD", "0012123F", ["not_bcd"]),
+    ],
+)
+def test_array_is_a_tuple_of_numbers_or_bad(kind: str, order: str, data: str, value: Any) -> None:
+    sent = bytes.fromhex(data)
+    count = len(sent) // 2 // {"int16": 1, "bcd16": 1}.get(kind, 2)
+    tag = {"address": "holding:1", "type": kind, "word_order": order, "count": count}
+    _, plan = plan_for(["holding:0", tag, f"holding:{1 + len(sent) // 2}.0"])
+    got = values(plan.blocks[0].decode(b"\x12\x34" + sent + b"\0\1"))
+    assert got == {"t0": 0x1234, "t1": value, "t2": True}
+
+
 def wire_bytes(value: Any, kind: str, order: str) -> bytes:
     """The registers as a device would send them, by swapping words and bytes rather than by positions."""
     code = {"int16": "h", "uint16": "H", "int32": "i", "uint32": "I", "int64": "q", "uint64": "Q",
@@ -191,15 +242,53 @@ def test_string_in_registers_is_text_or_bad(data: bytes, order: str, value: Any)
     assert decoded({"address": "holding:0", "type": "string", "length": 8, "word_order": order}, data) == value
 
 
-def test_plan_that_was_split_is_tried_whole_again_after_60_polls() -> None:
+def test_plan_that_was_split_is_tried_whole_again_ever_more_seldom() -> None:
     _, plan = plan_for([f"holding:{n}" for n in range(10)])
-    plan.split(plan.blocks[0])
-    assert [len(plan.begin()) for _ in range(60)] == [2] * 59 + [1]
+    tried: list[float] = []
+    now_s = 0.0
+    while len(tried) < 9:
+        if len(plan.begin(now_s)) == 1:
+            tried.append(now_s)
+            plan.split(plan.blocks[0], now_s)
+        now_s += 10.0
+    assert [b - a for a, b in pairwise(tried)] == [60, 120, 240, 480, 960, 1920, 3600, 3600]
+
+
+def test_plan_never_reads_across_what_is_forbidden() -> None:
+    addresses = ["holding:0", "holding:3", "holding:5", "coil:1", "coil:9"]
+    _, plan = plan_for(addresses, forbidden=["holding:4", "coil:2-8", "input:1"])
+    assert spans(plan) == [("coil", 1, 1), ("coil", 9, 1), ("holding", 0, 4), ("holding", 5, 1)]
+    _, plan = plan_for(["40001", "40004"], forbidden=["40002-40003"], address_offset=-1 + 101)
+    assert spans(plan) == [("holding", 100, 1), ("holding", 103, 1)]
+
+
+def test_plan_of_single_reads_asks_for_each_value_alone() -> None:
+    addresses = ["holding:0", "holding:1", {"address": "holding:2", "type": "uint32"}, "holding:2.1", "holding:7.0"]
+    _, plan = plan_for([*addresses, "holding:7.3"], single_reads=True)
+    assert spans(plan) == [("holding", 0, 1), ("holding", 1, 1), ("holding", 2, 2), ("holding", 7, 1)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(TAGS, st.lists(st.tuples(st.integers(0, 400), st.integers(1, 20)), max_size=5))
+def test_plan_of_any_tags_touches_nothing_forbidden(addresses: list[Any], ranges: list[tuple[int, int]]) -> None:
+    forbidden = [f"holding:{at}-{at + count}" for at, count in ranges]
+    taken = {n for at, count in ranges for n in range(at, at + count + 1)}
+    device = make_device("tcp://x", addresses, forbidden=forbidden, max_gap=124)
+    kept = []
+    for tag in device.tags:
+        try:
+            kept.append((tag, field_in(device.settings, tag)))  # type: ignore[arg-type]
+        except ConfigError:
+            field = tag.settings.field()  # type: ignore[attr-defined]
+            assert taken & set(range(field.start, field.end))
+    plan = plan_of(device.settings, [tag for tag, _ in kept])  # type: ignore[arg-type]
+    for block in plan.blocks:
+        assert block.table.name != "holding" or not taken & set(range(block.start, block.end))
 
 
 def test_plan_does_not_join_what_a_device_refused_as_too_long() -> None:
     _, plan = plan_for([f"holding:{n}" for n in range(100)])
-    plan.split(plan.blocks[0])
+    plan.split(plan.blocks[0], 0.0)
     plan.rejoin()
     assert spans(plan) == [("holding", 0, 50), ("holding", 50, 50)]
 

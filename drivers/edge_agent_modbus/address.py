@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, get_args
 
 from pymodbus.pdu import ModbusPDU, ReadCoilsRequest, ReadHoldingRegistersRequest
@@ -14,15 +14,16 @@ TypeName = Literal[
     "bool", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64", "bcd16", "bcd32", "string"
 ]  # fmt: skip
 WordOrder = Literal["ABCD", "CDAB", "BADC", "DCBA", "ABCDEFGH", "GHEFCDAB", "BADCFEHG", "HGFEDCBA"]
-ORDER_OF_EIGHT = {"ABCDEFGH": "ABCD", "GHEFCDAB": "CDAB", "BADCFEHG": "BADC", "HGFEDCBA": "DCBA"}
-"""The names of the orders for 64 bits, and those for 32 that mean the same."""
+SHORT_ORDERS = {"ABCDEFGH": "ABCD", "GHEFCDAB": "CDAB", "BADCFEHG": "BADC", "HGFEDCBA": "DCBA"}
+"""The names for 64 bits, and what they are called for 32."""
 
 LAST_ADDRESS = 65535
-MAX_STRING_BYTES = 250
 MAX_REGISTERS = 125
-REGISTERS = {
-    "bool": 1, "int16": 1, "uint16": 1, "bcd16": 1, "bcd32": 2,
-    "int32": 2, "uint32": 2, "float32": 2, "int64": 4, "uint64": 4, "float64": 4,
+"""The most registers that one request may ask for."""
+MAX_STRING_BYTES = 250
+_REGISTERS = {
+    "bool": 1, "int16": 1, "uint16": 1, "int32": 2, "uint32": 2, "float32": 2, "int64": 4, "uint64": 4, "float64": 4,
+    "bcd16": 1, "bcd32": 2,
 }  # fmt: skip
 
 
@@ -42,28 +43,12 @@ HOLDING = Table("holding", ReadHoldingRegistersRequest, False)
 TABLES = {table.name: table for table in (COIL, DISCRETE, INPUT, HOLDING)}
 _MODICON = {"0": COIL, "1": DISCRETE, "3": INPUT, "4": HOLDING}
 
-_SPAN = re.compile(r"([a-z]+):([0-9]+)(?:-([0-9]+))?")
+_RANGE = re.compile(r"(\S+?)\s*-\s*(\d+)")
 _NAMED = re.compile(r"([a-z]+):([0-9]+)(?:\.([0-9]+))?")
 FORMS = (
     "holding:100, input:5, coil:3, discrete:7 (counted from 0), holding:7.3 (bit 3 of a register), "
     "or Modicon notation such as 40001 (counted from 1)"
 )
-
-
-class Span(NamedTuple):
-    """Addresses of one table, `end` not included."""
-
-    table: Table
-    start: int
-    end: int
-
-    def inside(self, table: Table, start: int, end: int) -> bool:
-        """Whether a request for these addresses would ask for all of it."""
-        return self.table is table and start <= self.start and self.end <= end
-
-    def overlaps(self, table: Table, start: int, end: int) -> bool:
-        """Whether a request for these addresses would ask for any of it."""
-        return self.table is table and start < self.end and self.start < end
 
 
 class Place(NamedTuple):
@@ -85,7 +70,19 @@ class Field:
     word_order: str
     bit: int | None
     items: int = 0
-    """Of an array, how many values stand one behind the other; 0: a single value."""
+    """Of an array, how many numbers; 0: this is none."""
+
+    def shifted(self, offset: int) -> Field:
+        """The same field, so many addresses further on.
+
+        Raises:
+            ValueError: it would lie before the first address or behind the last.
+        """
+        if not 0 <= self.start + offset <= self.end + offset - 1 <= LAST_ADDRESS:
+            raise ValueError(
+                f"with address_offset {offset} its address would be {self.table.name}:{self.start + offset}: check both"
+            )
+        return replace(self, start=self.start + offset)
 
     @property
     def end(self) -> int:
@@ -122,19 +119,36 @@ def parse_address(given: object) -> Place:
     return Place(table, address, bit)
 
 
-def parse_span(text: str) -> Span:
-    """The addresses that `holding:200-299` or `holding:7` names.
+class Span(NamedTuple):
+    """Addresses of a table from `start` to the one before `end`."""
+
+    table: Table
+    start: int
+    end: int
+
+    def inside(self, table: Table, start: int, end: int) -> bool:
+        """Whether all of it lies among these addresses."""
+        return self.table is table and start <= self.start and self.end <= end
+
+    def touches(self, table: Table, start: int, end: int) -> bool:
+        """Whether some of it lies among these addresses."""
+        return self.table is table and start < self.end and self.start < end
+
+
+def parse_range(given: str) -> Span:
+    """The addresses that a range such as `holding:200-299`, `40201-40300` or `coil:7` names.
 
     Raises:
-        ValueError: written otherwise; the message says how.
+        ValueError: no such form; the message says what to write.
     """
-    match = _SPAN.fullmatch(text.lower().replace(" ", ""))
-    if match is None or match[1] not in TABLES:
-        raise ValueError("write a table and its first and last address, such as holding:200-299 (counted from 0)")
-    first, last = int(match[2]), int(match[3] or match[2])
-    if not first <= last <= LAST_ADDRESS:
-        raise ValueError(f"{text}: the first address comes first, and the last is {LAST_ADDRESS} at most")
-    return Span(TABLES[match[1]], first, last + 1)
+    match = _RANGE.fullmatch(given.strip())
+    first = parse_address(match[1] if match else given)
+    last = first
+    if match:
+        last = parse_address(match[2] if match[1].isdecimal() else f"{first.table.name}:{match[2]}")
+    if first.bit is not None or last.table is not first.table or last.address < first.address:
+        raise ValueError(f"{given!r} is no range of addresses; write holding:200-299 or 40201-40300")
+    return Span(first.table, first.address, last.address + 1)
 
 
 def _modicon(digits: str) -> Place:
@@ -181,11 +195,10 @@ def _register_types() -> str:
 def field_of(
     place: Place, type_name: str | None, word_order: str, length: int | None, items: int | None = None
 ) -> Field:
-    """What the tag occupies.
+    """What the tag occupies; `items` makes an array of it.
 
     Raises:
-        ValueError: a string without a length, an array longer than one request, or a value that runs past the last
-            address.
+        ValueError: a string without a length, an array too long for a request, or what runs past the last address.
     """
     kind = type_of(place, type_name)
     if kind == "string":
@@ -193,17 +206,17 @@ def field_of(
             raise ValueError(f"length: a string needs its length in bytes, even, 2 to {MAX_STRING_BYTES}")
         count = length // 2
     else:
-        count = REGISTERS[kind]
-    count *= items or 1
-    if count > MAX_REGISTERS:
+        count = _REGISTERS[kind] * (items or 1)
+    if items and count > MAX_REGISTERS:
         raise ValueError(
-            f"count: {items} values of {kind} are {count} registers, and one request brings {MAX_REGISTERS} at most: "
-            "an array that is read in pieces would mix two moments; make it two tags"
+            f"count: {items} values of {kind} take {count} registers, and one request carries {MAX_REGISTERS}, so that "
+            f"they would not be of one moment: make it two tags of at most {MAX_REGISTERS // _REGISTERS[kind]}"
         )
     if place.address + count > LAST_ADDRESS + 1:
         raise ValueError(
             f"address: a {kind} takes {count} registers; from {place.table.name}:{place.address} it would run past "
             f"the last address, {LAST_ADDRESS}"
         )
-    order = ORDER_OF_EIGHT.get(word_order, word_order)
-    return Field(place.table, place.address, count, kind, order, place.bit, items or 0)
+    return Field(
+        place.table, place.address, count, kind, SHORT_ORDERS.get(word_order, word_order), place.bit, items or 0
+    )

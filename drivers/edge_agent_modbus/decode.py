@@ -10,25 +10,16 @@ from struct import Struct
 from typing import Any, NamedTuple, cast
 
 from edge_agent.contract import Origin, Quality, Reading, Tag, Value, bad
-from edge_agent_modbus.address import REGISTERS, Field
+from edge_agent_modbus.address import Field
 
 NOT_A_NUMBER = "not_a_number"
 NOT_TEXT = "not_text"
 NOT_BCD = "not_bcd"
 
 _FORMATS = {
-    "bool": "H",
-    "int16": "h",
-    "uint16": "H",
-    "int32": "i",
-    "uint32": "I",
-    "int64": "q",
-    "uint64": "Q",
-    "float32": "f",
-    "float64": "d",
-    "bcd16": "2s",
-    "bcd32": "4s",
-}
+    "bool": "H", "int16": "h", "uint16": "H", "int32": "i", "uint32": "I", "int64": "q", "uint64": "Q",
+    "float32": "f", "float64": "d", "bcd16": "H", "bcd32": "I",
+}  # fmt: skip
 _BITS_OF_BYTE = [tuple(bool(byte >> bit & 1) for bit in range(8)) for byte in range(256)]
 
 # Readings without the cost of a Python call for each.
@@ -52,11 +43,9 @@ def decoder(wanted: Sequence[Wanted], start: int) -> Callable[[bytes], list[Read
     unpack = _unpacker(fields, start)
     masks = [(index, 1 << field.bit) for index, field in enumerate(fields) if field.bit is not None]
     floats = [index for index, field in enumerate(fields) if field.type in ("float32", "float64")]
-    texts = [index for index, field in enumerate(fields) if field.type == "string"]
-    decimals = [index for index, field in enumerate(fields) if field.type in ("bcd16", "bcd32")]
-    arrays = [(index, field) for index, field in enumerate(fields) if field.items]
-    floats, decimals = ([index for index in each if not fields[index].items] for each in (floats, decimals))
-    if not masks and not floats and not texts and not decimals and not arrays:
+    floats = [index for index in floats if not fields[index].items]
+    finishes = [(index, finish) for index, field in enumerate(fields) if (finish := _finish(field)) is not None]
+    if not masks and not floats and not finishes:
         return lambda data: _good(tags, unpack(data))
 
     def decode(data: bytes) -> list[Reading]:
@@ -67,13 +56,8 @@ def decoder(wanted: Sequence[Wanted], start: int) -> Callable[[bytes], list[Read
         for index in floats:
             if not isfinite(values[index]):
                 readings[index] = bad(tags[index], NOT_A_NUMBER)
-        for index in texts:
-            readings[index] = _text(tags[index], values[index])
-        for index in decimals:
-            number = from_bcd(values[index])
-            readings[index] = bad(tags[index], NOT_BCD) if number is None else Reading(tags[index], None, number)
-        for index, field in arrays:
-            readings[index] = _array(tags[index], field, values[index])
+        for index, finish in finishes:
+            readings[index] = finish(tags[index], values[index])
         return readings
 
     return decode
@@ -92,26 +76,35 @@ def _text(tag: Tag, raw: bytes) -> Reading:
         return bad(tag, NOT_TEXT)
 
 
-def from_bcd(raw: bytes) -> int | None:
-    """The number whose decimal digits are the nibbles, the most significant first; None where one is above 9."""
-    digits = raw.hex()
-    return int(digits) if digits.isdecimal() else None
+def _finish(field: Field) -> Callable[[Tag, Any], Reading] | None:
+    """What makes the reading of a value that is not finished when it is unpacked."""
+    if field.items:
+        return _array(field)
+    finishes: dict[str, Callable[[Tag, Any], Reading]] = {"string": _text, "bcd16": _bcd, "bcd32": _bcd}
+    return finishes.get(field.type)
 
 
-def value_bytes(data: bytes, field: Field) -> bytes:
-    """The bytes of a field at the beginning of some data, as a big-endian value."""
-    return bytes(data[position] for position in _byte_positions(field, field.start))
+def _bcd(tag: Tag, raw: int) -> Reading:
+    """Four bits to a decimal digit."""
+    digits = f"{raw:x}"
+    return Reading(tag, None, int(digits)) if digits.isdecimal() else bad(tag, NOT_BCD)
 
 
-def _array(tag: Tag, field: Field, raw: bytes) -> Reading:
-    """All values of an array, or none: a waveform with a hole is none."""
-    size = len(raw) // field.items
-    if field.type in ("bcd16", "bcd32"):
-        numbers = [from_bcd(raw[at : at + size]) for at in range(0, len(raw), size)]
-        good = [number for number in numbers if number is not None]
-        return Reading(tag, None, tuple(good)) if len(good) == field.items else bad(tag, NOT_BCD)
-    values = Struct(f">{field.items}{_FORMATS[field.type]}").unpack(raw)
-    return Reading(tag, None, values) if all(map(isfinite, values)) else bad(tag, NOT_A_NUMBER)
+def _array(field: Field) -> Callable[[Tag, Any], Reading]:
+    """A tuple of numbers; one that is none makes the whole array BAD."""
+    unpack = Struct(f">{field.items}{_FORMATS[field.type]}").unpack
+    is_bcd = field.type.startswith("bcd")
+
+    def array(tag: Tag, raw: bytes) -> Reading:
+        values = unpack(raw)
+        if is_bcd:
+            digits = [f"{value:x}" for value in values]
+            if not all(map(str.isdecimal, digits)):
+                return bad(tag, NOT_BCD)
+            values = tuple(map(int, digits))
+        return Reading(tag, None, values) if all(map(isfinite, values)) else bad(tag, NOT_A_NUMBER)
+
+    return array
 
 
 def _unpacker(fields: Sequence[Field], start: int) -> Callable[[bytes], tuple[Any, ...]]:
@@ -129,9 +122,8 @@ def _format(field: Field) -> str:
 
 
 def _byte_positions(field: Field, start: int) -> list[int]:
-    """Where the bytes of the big-endian value, or of each value of an array, stand in the block."""
-    first = 2 * (field.start - start)
-    size = 2 * REGISTERS[field.type] if field.items else 2 * field.count
+    """Where the bytes of the big-endian value stand in the block."""
+    first, size = 2 * (field.start - start), 2 * field.count // (field.items or 1)
     places: dict[str, Callable[[int], int]] = {
         "ABCD": lambda byte: byte,
         "BADC": lambda byte: byte ^ 1,

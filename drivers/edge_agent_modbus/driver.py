@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from itertools import chain
@@ -25,19 +26,17 @@ from edge_agent.contract import (
     TagSettings,
     bad,
 )
+from edge_agent_modbus import guess, scan
 from edge_agent_modbus.address import TABLES
-from edge_agent_modbus.frames import GATEWAY_CODES, SPLIT_CODES, exception_name
-from edge_agent_modbus.guess import decodings
-from edge_agent_modbus.plan import Block, Plan, plan_of
-from edge_agent_modbus.ports import Port, open_port
-from edge_agent_modbus.scan import fetch, scan
+from edge_agent_modbus.frames import GATEWAY_CODES, REFUSAL_CODES, SPLIT_CODES, exception_name
+from edge_agent_modbus.plan import Block, Plan, field_in, plan_of
+from edge_agent_modbus.ports import Port, exchange_for, open_port
 from edge_agent_modbus.settings import ModbusDevice, ModbusTag, Target
-from edge_agent_modbus.wire import Exchange, MbapExchange, Nonsense, Refusal, RtuExchange, Silence
+from edge_agent_modbus.wire import Nonsense, Refusal, Silence
 
 DAMAGED_ANSWER = "damaged_answer"
-_BITS_PER_CHARACTER = 11
-_MAX_SPLITS_PER_READ = 32
-"""So many refused blocks are split in one read; the next reads go on from there."""
+_LONGEST_READ_S = 30.0
+"""The budget of a device that has its link for itself: less than what the poller takes for a driver that hangs."""
 _SILENCES_OF_A_LOST_LINK = 2
 _NONSENSE_LIMIT = 2
 _SHOWN_BYTES = 32
@@ -57,23 +56,23 @@ class ModbusDriver(Driver):
 
     def __init__(self, devices: Sequence[Device]) -> None:
         self._target = _shared_target(devices)
+        for device in devices:
+            for tag in device.tags:
+                field_in(cast("ModbusDevice", device.settings), tag)
         self._settings = {device: cast("ModbusDevice", device.settings) for device in devices}
         self._limit_s = {device: settings.timeout / NS_PER_S for device, settings in self._settings.items()}
         self._pause_s = {device: settings.pause / NS_PER_S for device, settings in self._settings.items()}
-        self._drain_s = {
-            device: settings.timeout / NS_PER_S if settings.drain is None else settings.drain / NS_PER_S
-            for device, settings in self._settings.items()
-        }
-        self._budget_s = {device: _budget_s(settings, len(devices)) for device, settings in self._settings.items()}
-        self._delay_s = max(settings.connect_delay for settings in self._settings.values()) / NS_PER_S
-        self._closes = next(iter(self._settings.values())).close_after_poll
-        _check_addresses(devices)
         self._silences = {device: 0 for device in devices if device.tags}
         self._nonsense = dict.fromkeys(devices, 0)
         self._nonsense_in_a_row = 0
-        self._exchange = _exchange_for(self._target, next(iter(self._settings.values())).echo)
+        self._drain_s = {device: settings.drain_ns / NS_PER_S for device, settings in self._settings.items()}
+        self._budget_s = {device: _budget_s(settings, devices) for device, settings in self._settings.items()}
+        self._connect_delay_s = max(settings.connect_delay for settings in self._settings.values()) / NS_PER_S
+        self._close_after_poll = any(settings.close_after_poll for settings in self._settings.values())
+        self._wanted = False
+        self._time = time.monotonic
+        self._exchange = exchange_for(self._target, any(settings.echo for settings in self._settings.values()))
         self._port: Port | None = None
-        self._connected = False
         # By identity: to hash 200 tags at each poll would cost a tenth of the reading itself.
         self._plans: dict[int, tuple[tuple[Tag, ...], Plan]] = {}
 
@@ -83,17 +82,23 @@ class ModbusDriver(Driver):
         self._silences = dict.fromkeys(self._silences, 0)
         self._nonsense = dict.fromkeys(self._nonsense, 0)
         self._nonsense_in_a_row = 0
+        self._time = asyncio.get_running_loop().time
+        for _, plan in self._plans.values():
+            plan.forget()  # who comes back may have got another program
         await self._open()
-        self._connected = True
+        self._wanted = True
 
     async def _open(self) -> None:
-        self._port = await open_port(self._target, max(self._limit_s.values()), self._exchange)
-        if self._delay_s:
-            await asyncio.sleep(self._delay_s)
+        self._port = await self._new_port()
+        if self._connect_delay_s:
+            await asyncio.sleep(self._connect_delay_s)
+
+    async def _new_port(self) -> Port:
+        return await open_port(self._target, max(self._limit_s.values()), self._exchange)
 
     async def close(self) -> None:
         """Let go of the connection or the serial port, within two seconds."""
-        self._connected = False
+        self._wanted = False
         await self._hang_up()
 
     async def _hang_up(self) -> None:
@@ -102,43 +107,66 @@ class ModbusDriver(Driver):
             await port.close()
 
     async def read(self, device: Device, tags: tuple[Tag, ...]) -> Sequence[Reading]:
-        """One reading for each of the tags, in the order of their addresses."""
-        if self._closes and self._port is None and self._connected:
+        """One reading for each of the tags, in the order of their addresses.
+
+        On a shared link those whose turn did not come within the device's budget have none; the next read begins
+        with them.
+        """
+        if not self._close_after_poll:
+            return await self._sweep(device, tags)
+        if self._wanted and (self._port is None or not self._exchange.is_open):
+            await self._hang_up()
             await self._open()
         try:
-            return await self._read(device, tags)
+            return await self._sweep(device, tags)
         finally:
-            if self._closes:
-                await self._hang_up()
+            await self._hang_up()
 
-    async def _read(self, device: Device, tags: tuple[Tag, ...]) -> Sequence[Reading]:
+    async def _sweep(self, device: Device, tags: tuple[Tag, ...]) -> Sequence[Reading]:
         known, plan = self._plans.get(id(tags)) or (None, None)
         if plan is None or known is not tags:
             plan = self._new_plan(device, tags)
         answers: list[tuple[Block, bytes | int | None]] = []
-        todo = deque(plan.begin())
-        splits = 0
-        budget_s = self._budget_s[device]
-        began = asyncio.get_running_loop().time() if budget_s else 0.0
+        now_s = self._time()
+        until_s = now_s + self._budget_s[device]
+        todo = deque(plan.begin(now_s))
         while todo:
-            if budget_s and answers and asyncio.get_running_loop().time() - began > budget_s:
-                plan.later = list(todo)  # the others on this link are due, too
-                break
             block = todo.popleft()
             answer = await self._ask(device, block)
-            if answer in SPLIT_CODES and len(block.wanted) > 1:
-                halves = plan.split(block)
-                splits += 1
-                if splits <= _MAX_SPLITS_PER_READ:
-                    todo.extendleft(reversed(halves))
-                    continue
-            elif answer in SPLIT_CODES:
-                plan.refused.add(block)
-            answers.append((block, answer))
-        if plan.untidy and splits <= _MAX_SPLITS_PER_READ:
-            plan.rejoin()
+            if answer in SPLIT_CODES and block.divisible:
+                todo.extendleft(reversed(plan.split(block, now_s)))
+            else:
+                answers.append((block, answer))
+                if answer in REFUSAL_CODES:
+                    plan.refuse(block, answer, now_s)
+                elif answer in SPLIT_CODES:
+                    plan.keep_apart(block, now_s)
+            if todo and self._time() > until_s:
+                plan.put_off(todo[0])
+                todo.clear()
+            elif not todo and plan.untidy:
+                plan.rejoin()
+        if plan.refused:
+            answers = plan.with_refused(answers)
         # Readings are made only now, so that none are alive while the next answer is awaited: the collector is spared.
         return list(chain.from_iterable(_readings(block, answer) for block, answer in answers))
+
+    SCAN_TABLES: tuple[str, ...] = tuple(TABLES)
+
+    @classmethod
+    def scan(cls, settings: ModbusDevice, request: ScanRequest) -> AsyncGenerator[ScanStep, None]:
+        """Who is there, and which addresses they have; see `edge_agent_modbus.scan`."""
+        return scan.scan(settings, request)
+
+    @classmethod
+    async def fetch(cls, settings: ModbusDevice, address: str, count: int) -> bytes:
+        """The bytes of `count` registers from an address on, as they came."""
+        return await scan.fetch(settings, address, count)
+
+    @classmethod
+    def decode(cls, data: bytes) -> list[Decoding]:
+        """What the registers mean in every type and order."""
+        return guess.decodings(data)
 
     def _new_plan(self, device: Device, tags: tuple[Tag, ...]) -> Plan:
         if len(self._plans) >= _MAX_PLANS:  # a caller that makes a new tuple each time must not fill the memory
@@ -199,31 +227,20 @@ class ModbusDriver(Driver):
         if self._nonsense[device] >= _NONSENSE_LIMIT:
             raise DeviceFault(device, message) from nonsense
 
-    # ------------------------------------------------------------------------------------------- commissioning
-
-    SCAN_TABLES: ClassVar[tuple[str, ...]] = tuple(TABLES)
-
-    @classmethod
-    def scan(cls, settings: ModbusDevice, request: ScanRequest) -> AsyncGenerator[ScanStep, None]:
-        """Who answers on a link, and which addresses they have; at most 2,000 requests for each device and table."""
-        return scan(settings, request, exchange_for(settings))
-
-    @classmethod
-    async def fetch(cls, settings: ModbusDevice, address: str, count: int) -> bytes:
-        """The bytes of `count` registers from an address on."""
-        return await fetch(settings, address, count, exchange_for(settings))
-
-    @classmethod
-    def decode(cls, data: bytes) -> list[Decoding]:
-        """What the first registers mean in every type and word order."""
-        return decodings(data)
-
 
 def _readings(block: Block, answer: bytes | int | None) -> list[Reading]:
     if isinstance(answer, bytes):
         return block.decode(answer)
     cause = DAMAGED_ANSWER if answer is None else exception_name(answer)
     return [bad(tag, cause) for tag, _ in block.wanted]
+
+
+def _budget_s(settings: ModbusDevice, devices: Sequence[Device]) -> float:
+    """How long one read may go on: only where others wait is there a reason to stop early."""
+    if sum(bool(device.tags) for device in devices) < 2:
+        return _LONGEST_READ_S
+    given = max(settings.poll, settings.timeout) if settings.budget is None else settings.budget
+    return min(given / NS_PER_S, _LONGEST_READ_S)
 
 
 def _unreachable(device: Device, code: int) -> str:
@@ -245,31 +262,3 @@ def _shared_target(devices: Sequence[Device]) -> Target:
         if len({getattr(device.settings, key) for device in devices}) > 1:
             raise ConfigError(f"{', '.join(targets)} share a link: write the same `{key}` for all of them")
     return first
-
-
-def _check_addresses(devices: Sequence[Device]) -> None:
-    """Whether every tag has an address that exists and may be read."""
-    for device in devices:
-        for tag in device.tags:
-            try:
-                cast("ModbusDevice", device.settings).shifted(cast("ModbusTag", tag.settings).field())
-            except ValueError as error:
-                raise ConfigError(f"{tag.name}: {error}") from error
-
-
-def _budget_s(settings: ModbusDevice, devices: int) -> float:
-    """How long one read may take while others wait; 0 where there are none."""
-    if devices == 1:
-        return 0.0
-    return (max(settings.timeout, settings.poll) if settings.budget is None else settings.budget) / NS_PER_S
-
-
-def _exchange_for(target: Target, echo: bool) -> Exchange:
-    if target.scheme == "tcp":
-        return MbapExchange()
-    return RtuExchange(_BITS_PER_CHARACTER / target.line.baud if target.scheme == "rtu" else 0.0, echo=echo)
-
-
-def exchange_for(settings: ModbusDevice) -> Exchange:
-    """The conversation on a link to one device."""
-    return _exchange_for(settings.target(), settings.echo)

@@ -14,8 +14,14 @@ REFUSAL_FRAME_BYTES = 5
 
 GATEWAY_CODES = frozenset({ExcCodes.GATEWAY_PATH_UNAVIABLE, ExcCodes.GATEWAY_NO_RESPONSE})
 """Exceptions by which a gateway says that the device behind it does not answer."""
-SPLIT_CODES = frozenset({ExcCodes.ILLEGAL_ADDRESS, ExcCodes.ILLEGAL_VALUE, ExcCodes.DEVICE_FAILURE})
+REFUSAL_CODES = frozenset({ExcCodes.ILLEGAL_ADDRESS, ExcCodes.ILLEGAL_VALUE})
+"""Exceptions that will be said again: what is asked for is not there."""
+SPLIT_CODES = REFUSAL_CODES | {ExcCodes.DEVICE_FAILURE}
 """Exceptions that may be the fault of one register in a block."""
+BUSY_CODES = frozenset({ExcCodes.ACKNOWLEDGE, ExcCodes.DEVICE_BUSY})
+"""Exceptions that put the asker off: the same request may be answered a little later."""
+ILLEGAL_FUNCTION = int(ExcCodes.ILLEGAL_FUNCTION)
+"""The exception by which a device says that it has not got a table."""
 _NAMES = {
     ExcCodes.ILLEGAL_FUNCTION: "illegal_function",
     ExcCodes.ILLEGAL_ADDRESS: "illegal_data_address",

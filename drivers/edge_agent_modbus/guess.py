@@ -1,57 +1,61 @@
-"""Registers that nobody has described: the same bytes in every type and order, side by side."""
+"""What registers may mean: the same bytes in every type and word order, read by the driver's own decoder."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from math import isfinite
-from struct import unpack
 
-from edge_agent.contract import Decoding, Value
-from edge_agent_modbus.address import HOLDING, Field
-from edge_agent_modbus.decode import NOT_A_NUMBER, NOT_BCD, from_bcd, value_bytes
+from edge_agent.contract import NS_PER_S, Decoding, Tag, Value
+from edge_agent_modbus.address import MAX_STRING_BYTES
+from edge_agent_modbus.decode import Wanted, decoder
+from edge_agent_modbus.settings import ModbusTag
 
-_NUMBERS = (
-    ("int16", 1, ">h"), ("uint16", 1, ">H"), ("bcd16", 1, ""), ("int32", 2, ">i"), ("uint32", 2, ">I"),
-    ("float32", 2, ">f"), ("bcd32", 2, ""), ("int64", 4, ">q"), ("uint64", 4, ">Q"), ("float64", 4, ">d"),
+_TYPES = (
+    ("uint16", 1), ("int16", 1), ("uint32", 2), ("int32", 2), ("float32", 2),
+    ("uint64", 4), ("int64", 4), ("float64", 4), ("bcd16", 1), ("bcd32", 2),
 )  # fmt: skip
-_ORDERS = {1: ("ABCD", "BADC"), 2: ("ABCD", "CDAB", "BADC", "DCBA"), 4: ("ABCD", "CDAB", "BADC", "DCBA")}
-_LARGEST, _SMALLEST = 1e9, 1e-9
-_TEXT_BYTES = 2
+_ORDERS = {
+    1: ("ABCD", "BADC"),
+    2: ("ABCD", "CDAB", "BADC", "DCBA"),
+    4: ("ABCDEFGH", "GHEFCDAB", "BADCFEHG", "HGFEDCBA"),
+}
+_SMALLEST_NORMAL = {"float32": 2.0**-126, "float64": 2.0**-1022}
+_LIMIT = 1e9
+"""No quantity of a machine is larger, or smaller than its inverse, in a unit that people use."""
+_LARGEST_EXACT = 2**53
+_LEAST_TEXT = 2
 
 
 def decodings(data: bytes) -> list[Decoding]:
-    """What the first registers of these bytes mean, in every type that they suffice for."""
-    return [*_numbers(data), *_texts(data)]
+    """Each way in which the first registers can be read; a string takes all of them, and is shown where it is text."""
+    found = [_decoding(way, data) for way in _ways(len(data))]
+    return [one for one in found if one.settings["type"] != "string" or one.plausible]
 
 
-def _numbers(data: bytes) -> Iterator[Decoding]:
-    for kind, count, code in _NUMBERS:
-        if len(data) < 2 * count:
-            continue
-        for order in _ORDERS[count]:
-            settings = {"type": kind} | ({} if order == "ABCD" else {"word_order": order})
-            raw = value_bytes(data, Field(HOLDING, 0, count, kind, order, None))
-            if not code:
-                number = from_bcd(raw)
-                yield Decoding(settings, number, None if number is not None else NOT_BCD, number is not None)
-                continue
-            value: Value = unpack(code, raw)[0]
-            if isinstance(value, float) and not isfinite(value):
-                yield Decoding(settings, None, NOT_A_NUMBER, plausible=False)
-            else:
-                yield Decoding(settings, value, plausible=_plausible(value))
+def _ways(size: int) -> Iterator[dict[str, str]]:
+    for kind, registers in _TYPES:
+        for order in _ORDERS[registers] if 2 * registers <= size else ():
+            yield {"type": kind} | ({} if order.startswith("ABCD") else {"word_order": order})
+    if size >= 2:
+        string = {"type": "string", "length": str(min(size - size % 2, MAX_STRING_BYTES))}
+        yield string
+        yield {**string, "word_order": "BADC"}
 
 
-def _plausible(value: Value) -> bool:
-    """Whether somebody would keep such a number: no denormal float, no exponent that no plant has."""
-    size = abs(float(value)) if isinstance(value, int | float) else 0.0
-    return size == 0 or _SMALLEST <= size <= _LARGEST
+def _decoding(way: dict[str, str], data: bytes) -> Decoding:
+    given = {**way, "length": int(way["length"])} if "length" in way else dict(way)
+    settings = ModbusTag(address="holding:0", **given)
+    field = settings.field()
+    reading = decoder([Wanted(Tag("registers.first", settings, NS_PER_S), field)], 0)(data[: 2 * field.count])[0]
+    plausible = reading.cause is None and _plausible(way["type"], reading.value)
+    return Decoding(way, reading.value, reading.cause, plausible)
 
 
-def _texts(data: bytes) -> Iterator[Decoding]:
-    """The bytes as a text, where they are one; both byte orders."""
-    for order, raw in (("ABCD", data), ("BADC", bytes(data[at ^ 1] for at in range(len(data) // 2 * 2)))):
-        text = raw.partition(b"\0")[0]
-        if len(text) >= _TEXT_BYTES and text.isascii() and text.decode("ascii").isprintable():
-            settings = {"type": "string", "length": str(len(data))} | ({} if order == "ABCD" else {"word_order": order})
-            yield Decoding(settings, text.decode("ascii").rstrip(" "))
+def _plausible(kind: str, value: Value) -> bool:
+    if isinstance(value, str):
+        return len(value) >= _LEAST_TEXT and value.isascii() and value.isprintable()
+    if isinstance(value, float):
+        if not isfinite(value) or 0.0 < abs(value) < _SMALLEST_NORMAL[kind]:
+            return False
+        return value == 0.0 or 1 / _LIMIT <= abs(value) <= _LIMIT
+    return not isinstance(value, int) or abs(value) < _LARGEST_EXACT

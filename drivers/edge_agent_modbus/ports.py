@@ -15,7 +15,7 @@ import serial
 
 from edge_agent.contract import NotConnected
 from edge_agent_modbus.settings import Target
-from edge_agent_modbus.wire import Exchange
+from edge_agent_modbus.wire import Exchange, MbapExchange, RtuExchange
 
 _CLOSE_LIMIT_S = 2.0
 _OPEN_LIMIT_S = 1.0
@@ -24,6 +24,7 @@ LOOK_AGAIN_S = 2.0
 """How often to look for an adapter that is not plugged in."""
 _ABSENT = (errno.ENOENT, errno.ENODEV, errno.ENXIO)
 _READ_BYTES = 4096
+_BITS_PER_CHARACTER = 11
 _PTY_MAJORS = range(136, 144)
 _KEEPALIVE = (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 20_000))
 
@@ -33,6 +34,13 @@ class Port(Protocol):
 
     async def close(self) -> None:
         """Let go of it, within a bounded time."""
+
+
+def exchange_for(target: Target, echo: bool = False) -> Exchange:
+    """The conversation that a link to this target carries; `echo`: what is sent comes back first."""
+    if target.scheme == "tcp":
+        return MbapExchange()
+    return RtuExchange(_BITS_PER_CHARACTER / target.line.baud if target.scheme == "rtu" else 0.0, echo)
 
 
 async def open_port(target: Target, limit_s: float, exchange: Exchange) -> Port:

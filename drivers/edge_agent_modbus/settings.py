@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, NamedTuple, Self
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
@@ -13,8 +12,7 @@ from edge_agent.contract import DeviceSettings, Duration, Period, TagSettings, p
 from edge_agent_modbus.address import (
     LAST_ADDRESS,
     MAX_STRING_BYTES,
-    ORDER_OF_EIGHT,
-    REGISTERS,
+    SHORT_ORDERS,
     Field,
     Place,
     Span,
@@ -22,7 +20,7 @@ from edge_agent_modbus.address import (
     WordOrder,
     field_of,
     parse_address,
-    parse_span,
+    parse_range,
     type_of,
 )
 
@@ -122,27 +120,39 @@ class ModbusDevice(DeviceSettings):
     """The least time between an answer and the next request, for devices that need one (some loggers: 300 ms)."""
     max_read: int = Key(default=125, ge=1, le=125, strict=True)
     """The most registers in one request (16 times as many bits), for devices that allow fewer than 125."""
-    drain: Period | None = None
-    """How late an answer may come after its time-out and still be told from the next one's; the `timeout` unless given.
-    On a serial line the agent waits so long after a time-out or damage before it asks again."""
-    budget: Period | None = None
-    """How long one read of this device may keep others on the same link waiting; what is left is read first at the next
-    poll. The longer of `timeout` and `poll` unless given."""
-    address_offset: int = Key(default=0, ge=-65535, le=65535, strict=True)
-    """Added to every address, for manuals that count otherwise: -1 where their register 1 is the first."""
-    forbidden: tuple[str, ...] = ()
-    """Addresses that are never read, not even between two tags: `holding:200-299`, `input:7`."""
-    single_reads: bool = False
-    """Each tag by a request of its own, for devices that answer a block with something else than its registers."""
-    connect_delay: Duration = 0
-    """The wait between connecting and the first request, for devices that drop what comes at once."""
-    close_after_poll: bool = False
-    """Over TCP: the connection is closed after each read, for devices that take only one and must serve others too."""
-    echo: bool = False
-    """On a serial line: the adapter repeats what is sent (two-wire RS-485); the echo must be the request, and is
-    dropped."""
     max_gap: int = Key(default=8, ge=0, le=124, strict=True)
     """Up to this many unused registers (16 times as many bits) are read along to save a request; 0: none."""
+
+    single_reads: bool = False
+    """Each value in a request of its own, for devices that mix values up, or refuse, when several are read at once."""
+    forbidden: tuple[str, ...] = ()
+    """Ranges that are never read, not even along with others: `["holding:200-299"]`."""
+    address_offset: int = Key(default=0, ge=-LAST_ADDRESS, le=LAST_ADDRESS, strict=True)
+    """Added to every address, for manuals that count otherwise: -1 where their first register is holding:1."""
+    connect_delay: Duration = 0
+    """How long to wait after connecting, for devices that are not ready at once."""
+    close_after_poll: bool = False
+    """Hang up after each poll, for TCP devices that have few connections to give."""
+    echo: bool = False
+    """The adapter repeats what is sent, as some RS-485 adapters do: the repetition is taken off and checked."""
+    drain: Duration | None = None
+    """The longest that an answer may come after the timeout; so long a serial line is left alone after a fault."""
+    budget: Period | None = None
+    """The most that one read may take from the other devices of its link; the rest waits for the next poll."""
+
+    @field_validator("connect_delay")
+    @classmethod
+    def _not_for_ever(cls, given: int) -> int:
+        if given > MOST_DELAY_NS:
+            raise ValueError("a device that needs more than 30 s after connecting would never be read")
+        return given
+
+    @field_validator("forbidden")
+    @classmethod
+    def _ranges_that_exist(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        for text in given:
+            parse_range(text)
+        return given
 
     @field_validator("url")
     @classmethod
@@ -156,22 +166,8 @@ class ModbusDevice(DeviceSettings):
             raise ValueError(f"device_id: a serial line has the ids 1 to 247, not {self.device_id}")
         return self
 
-    @field_validator("forbidden")
-    @classmethod
-    def _forbidden_spans(cls, given: tuple[str, ...]) -> tuple[str, ...]:
-        for text in given:
-            parse_span(text)
-        return given
-
-    @field_validator("connect_delay")
-    @classmethod
-    def _not_for_ever(cls, given: int) -> int:
-        if given > MOST_DELAY_NS:
-            raise ValueError("a device that needs more than 30 s after connecting would never be read")
-        return given
-
     @model_validator(mode="after")
-    def _quirks_of_the_link(self) -> Self:
+    def _what_the_link_can(self) -> Self:
         scheme = self.target().scheme
         if self.close_after_poll and scheme == "rtu":
             raise ValueError("close_after_poll: a serial port stays open; this is for TCP")
@@ -179,32 +175,20 @@ class ModbusDevice(DeviceSettings):
             raise ValueError("echo: Modbus TCP has none; this is for two-wire serial lines")
         return self
 
+    def forbidden_spans(self) -> tuple[Span, ...]:
+        """The forbidden ranges, as addresses on the wire."""
+        offset = self.address_offset
+        spans = map(parse_range, self.forbidden)
+        return tuple(Span(span.table, span.start + offset, span.end + offset) for span in spans)
+
+    @property
+    def drain_ns(self) -> int:
+        """How long after the time-out an answer may still come."""
+        return self.timeout if self.drain is None else self.drain
+
     def target(self) -> Target:
         """Where the URL leads."""
         return parse_url(self.url)
-
-    def shifted(self, field: Field) -> Field:
-        """The field at the address that travels on the wire.
-
-        Raises:
-            ValueError: there is no such address, or it must not be read; the message says what to check.
-        """
-        start = field.start + self.address_offset
-        name = f"{field.table.name}:{start}"
-        if start < 0 or start + field.count > LAST_ADDRESS + 1:
-            raise ValueError(f"with address_offset {self.address_offset} its address would be {name}: check both")
-        for text in self.forbidden:
-            span = parse_span(text)
-            if span.table is field.table and span.start < field.end and field.start < span.end:
-                raise ValueError(f"its address lies in forbidden, {text}: change one of them")
-        return replace(field, start=start)
-
-    def forbidden_spans(self) -> tuple[Span, ...]:
-        """What is never read, as it travels on the wire."""
-        offset = self.address_offset
-        return tuple(
-            Span(span.table, span.start + offset, span.end + offset) for span in map(parse_span, self.forbidden)
-        )
 
 
 class ModbusTag(TagSettings):
@@ -219,7 +203,7 @@ class ModbusTag(TagSettings):
     length: int | None = Key(default=None, strict=True)
     """Of a string, in bytes, two to a register."""
     count: int | None = Key(default=None, ge=1, strict=True)
-    """Of an array such as a waveform: so many values of the type, one behind the other, read in one request."""
+    """Makes an array of so many numbers, kept raw, as for a waveform: it is read in one request."""
 
     @field_validator("address", mode="before")
     @classmethod
@@ -248,20 +232,10 @@ class ModbusTag(TagSettings):
         kind = _kind(info.data)
         if kind == "bool":
             raise ValueError("a bool has no word order: leave it out")
+        if given in SHORT_ORDERS and kind not in ("int64", "uint64", "float64"):
+            raise ValueError(f"{given} has eight bytes, and a {kind} has not: write {SHORT_ORDERS[given]}")
         if kind == "string" and given not in ("ABCD", "BADC"):
             raise ValueError("a string is ABCD, or BADC when the bytes of each register are swapped")
-        if len(given) == 8 and kind is not None and REGISTERS.get(kind) != 4:
-            raise ValueError(f"{given} names eight bytes, and a {kind} has fewer: write {ORDER_OF_EIGHT[given]}")
-        return given
-
-    @field_validator("count")
-    @classmethod
-    def _count_of_numbers(cls, given: int | None, info: ValidationInfo) -> int | None:
-        kind = _kind(info.data)
-        if given is not None and kind in ("bool", "string"):
-            raise ValueError(f"an array has numbers: a {kind} has no count")
-        if given is not None and any(info.data.get(key) is not None for key in ("scale", "offset", "deadband")):
-            raise ValueError("an array is stored as it is: leave out scale, offset and deadband")
         return given
 
     @field_validator("length")
@@ -275,6 +249,21 @@ class ModbusTag(TagSettings):
         if given % 2 or not 2 <= given <= MAX_STRING_BYTES:
             raise ValueError(f"the length of a string is in bytes, even, 2 to {MAX_STRING_BYTES}, not {given}")
         return given
+
+    @field_validator("count")
+    @classmethod
+    def _count_of_numbers(cls, given: int | None, info: ValidationInfo) -> int | None:
+        kind = _kind(info.data)
+        if given is not None and kind in ("bool", "string"):
+            raise ValueError(f"an array has numbers: a {kind} has no count")
+        return given
+
+    @model_validator(mode="after")
+    def _array_is_raw(self) -> Self:
+        for name in ("scale", "offset", "deadband"):
+            if self.count is not None and getattr(self, name) is not None:
+                raise ValueError(f"{name}: an array is stored as it is: leave out {name}")
+        return self
 
     @model_validator(mode="after")
     def _within_the_table(self) -> Self:

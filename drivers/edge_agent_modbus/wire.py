@@ -57,7 +57,7 @@ class Exchange(ABC):
         self._lost: str | None = "not connected yet"
         self._quiet_s = 0.0  # how long the line must have been quiet before the next request; 0: it is settled
         self._heard = 0.0  # when the line was last busy, as the loop counts seconds
-        self._drain_s = 0.0  # how late the answer to the newest request may come
+        self._drain_s = 0.0  # how long after its time-out the answer to the newest request may still come
         self._unasked = 0
         self._stray = b""
         self._write: Callable[[bytes], None] = _nowhere
@@ -72,6 +72,11 @@ class Exchange(ABC):
         self._unasked = 0
         self._lost = None
 
+    @property
+    def is_open(self) -> bool:
+        """Whether a connection carries it."""
+        return self._lost is None
+
     def lost(self, reason: str) -> None:
         """The connection is gone; whoever waits for an answer is told."""
         if self._lost is None:
@@ -82,7 +87,8 @@ class Exchange(ABC):
     async def ask(self, request: Request, limit_s: float, pause_s: float = 0.0, drain_s: float | None = None) -> bytes:
         """The data of the answer, exactly as many bytes as the request asked for.
 
-        `drain_s` is how late its answer may come after the limit; the limit unless given.
+        An answer may come up to `limit_s` after the request, and one that is given up, up to `drain_s` (the limit
+        unless given) after that.
 
         Raises:
             Refusal: the device answered with an exception.
@@ -91,12 +97,12 @@ class Exchange(ABC):
             NotConnected: the connection is gone.
         """
         async with self._turn:  # one that was cancelled must have ended before the next begins
-            said = await self._ask(request, limit_s, pause_s, drain_s)
+            said = await self._ask(request, limit_s, pause_s, limit_s if drain_s is None else drain_s)
         if isinstance(said, int):
             raise Refusal(said)
         return said
 
-    async def _ask(self, request: Request, limit_s: float, pause_s: float, drain_s: float | None) -> bytes | int:
+    async def _ask(self, request: Request, limit_s: float, pause_s: float, drain_s: float) -> bytes | int:
         quiet_s = self._quiet_s or max(pause_s, self.silence_s)
         if self._lost is None and (self._quiet_s or (quiet_s and self._heard + quiet_s > self._loop.time())):
             await self._settle(max(quiet_s, pause_s))
@@ -105,9 +111,9 @@ class Exchange(ABC):
         self._quiet_s = 0.0
         self._unasked = 0
         self._request = request
-        wire_s = self.wire_time_s(request)
-        self._drain_s = (limit_s if drain_s is None else drain_s) + wire_s
-        limit_s += wire_s
+        on_the_wire_s = self.wire_time_s(request)
+        limit_s += on_the_wire_s
+        self._drain_s = drain_s + on_the_wire_s
         answer: asyncio.Future[bytes | int] = self._loop.create_future()
         self._answer = answer
         timer = self._loop.call_later(limit_s, self._expire, limit_s)
@@ -197,10 +203,14 @@ class MbapExchange(Exchange):
         self._whole = 0
         self._abandoned: deque[bytes] = deque(maxlen=256)  # the heads of answers that may still come
         self._strange = b""
+        self._shapes: set[bytes] = set()  # the heads of all answers that were ever asked for, without transaction
+        self._began_s = 0.0  # when the first piece came of what lies in the buffer
+        self._fragments_until_s = 0.0  # until when a piece of an answer that was given up may come
 
     def opened(self, write: Callable[[bytes], None], abort: Callable[[], None]) -> None:
         super().opened(write, abort)
         self._abandoned.clear()  # a new connection brings nothing of the old one
+        self._fragments_until_s = 0.0
 
     def received(self, data: bytes) -> None:
         answer = self._answer
@@ -225,11 +235,15 @@ class MbapExchange(Exchange):
         self._head = number + request.mbap_answer
         self._whole = _DATA_AT + request.size
         self._strange = b""
+        self._shapes.add(request.mbap_answer)
         self._write(number + request.mbap)
 
     def _sort(self, data: bytes) -> None:
         """Take whole frames out of what has come; the right one settles the request."""
         buffer = self._buffer
+        in_pieces = bool(buffer)
+        if not in_pieces:
+            self._began_s = self._heard
         buffer += data
         outcome: bytes | int | Nonsense | None = None
         said = bytes(buffer[:64])
@@ -243,11 +257,21 @@ class MbapExchange(Exchange):
             del buffer[: MBAP_HEAD_BYTES + length]
             if outcome is None:
                 outcome = self._judge(frame)
+                if in_pieces and isinstance(outcome, bytes | int) and self._may_be_mixed(frame):
+                    self._derail(frame)
+                    return
+            in_pieces = False
         if buffer and (outcome is not None or not self._may_go_on()):
             # What follows is no frame, so that what preceded it may have been none either.
             self._derail(said)
         elif outcome is not None:
             self._settle_with(outcome)
+
+    def _may_be_mixed(self, frame: bytes) -> bool:
+        """Whether something else may have come between the pieces of this frame, and taken the place of its end."""
+        if self._began_s < self._fragments_until_s:
+            return True
+        return any(frame.find(shape, 3) >= 0 for shape in self._shapes)
 
     def _derail(self, said: bytes) -> None:
         self._settle_with(Nonsense(said, lost=True))
@@ -288,6 +312,7 @@ class MbapExchange(Exchange):
 
     def _disturbed(self) -> None:
         self._abandoned.append(self._head)
+        self._fragments_until_s = self._loop.time() + self._drain_s
 
 
 class RtuExchange(Exchange):
@@ -295,10 +320,10 @@ class RtuExchange(Exchange):
 
     Args:
         character_s: the time of one character on the line; 0 where the line is somebody else's.
-        echo: whether the adapter repeats what is sent, as two-wire ones do.
+        echo: whether the adapter repeats what is sent, in front of what the device answers.
     """
 
-    def __init__(self, character_s: float = 0.0, *, echo: bool = False) -> None:
+    def __init__(self, character_s: float = 0.0, echo: bool = False) -> None:
         super().__init__()
         self._echo = echo
         self._echo_due = b""
@@ -311,8 +336,8 @@ class RtuExchange(Exchange):
         return self._silence_s
 
     def wire_time_s(self, request: Request) -> float:
-        echo = len(request.rtu) if self._echo else 0
-        return (len(request.rtu) + echo + REFUSAL_FRAME_BYTES + request.size) * self._character_s
+        asked = len(request.rtu) * (2 if self._echo else 1)
+        return (asked + REFUSAL_FRAME_BYTES + request.size) * self._character_s
 
     def received(self, data: bytes) -> None:
         self._heard = self._loop.time()
@@ -320,7 +345,7 @@ class RtuExchange(Exchange):
             self._overheard(data)
             return
         self._buffer += data
-        if self._echo_due and not self._echoed():
+        if self._echo_due and not self._echo_came():
             return
         found = find_rtu_answer(self._buffer, self._request)
         if found is None:
@@ -328,28 +353,32 @@ class RtuExchange(Exchange):
                 self._count_unasked(bytes(self._buffer))
             return
         said, end = found
-        rest = bytes(self._buffer[end:])
+        all_said, rest = bytes(self._buffer), bytes(self._buffer[end:])
         self._buffer.clear()
-        self._settle_with(said)
+        if len(rest) >= REFUSAL_FRAME_BYTES and not all_said[:end].endswith(rest):
+            # More than noise follows, and it is not the answer once more: what was found may be made of two things.
+            self._settle_with(Nonsense(all_said))
+        else:
+            self._settle_with(said)
         if rest:
             self._overheard(rest)
 
     def _send(self, request: Request) -> None:
         self._buffer.clear()
-        self._echo_due = request.rtu if self._echo else b""
+        if self._echo:
+            self._echo_due = request.rtu
         self._write(request.rtu)
 
-    def _echoed(self) -> bool:
-        """Whether the whole echo has come, which is dropped; another one means that somebody else talks."""
-        due, came = self._echo_due, bytes(self._buffer[: len(self._echo_due)])
-        if not due.startswith(came):
-            self._settle_with(Nonsense(bytes(self._buffer)))
-            return False
-        if len(came) < len(due):
-            return False
-        del self._buffer[: len(due)]
-        self._echo_due = b""
-        return True
+    def _echo_came(self) -> bool:
+        """Take the repetition of the request off what has come; what differs from it is nonsense."""
+        due, buffer = self._echo_due, self._buffer
+        if buffer.startswith(due):
+            del buffer[: len(due)]
+            self._echo_due = b""
+            return bool(buffer)
+        if not due.startswith(buffer):
+            self._settle_with(Nonsense(bytes(buffer)))
+        return False
 
     def _overheard(self, data: bytes) -> None:
         """A few stray bytes are noise; what may be an answer must have died away before the next request."""
