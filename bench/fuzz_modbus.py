@@ -16,7 +16,9 @@ from typing import Any
 from edge_agent.contract import NotConnected
 from edge_agent_modbus.address import COIL, HOLDING, INPUT
 from edge_agent_modbus.frames import Request
-from edge_agent_modbus.wire import Exchange, MbapExchange, Nonsense, Refusal, RtuExchange, Silence
+from edge_agent_modbus.mbap import MbapExchange
+from edge_agent_modbus.rtu import RtuExchange
+from edge_agent_modbus.wire import Exchange, Nonsense, Refusal, Silence
 
 from .figures import Figure
 from .modbus_lies import Liar, answer_to, mbap, rtu

@@ -9,7 +9,6 @@ import pytest
 
 from bench import fuzz_modbus
 from bench.virtual import run_virtually
-from edge_agent_modbus import wire
 
 
 def test_fuzz_of_both_framings_finds_nothing(tmp_path: Path) -> None:
@@ -27,7 +26,7 @@ def test_fuzz_sees_an_exception_that_escapes(monkeypatch: pytest.MonkeyPatch) ->
     def broken(*_: object) -> None:
         raise IndexError
 
-    monkeypatch.setattr(wire, "find_rtu_answer", broken)
+    monkeypatch.setattr("edge_agent_modbus.rtu.find_rtu_answer", broken)
     counts = run_virtually(fuzz_modbus.Fuzz("rtu", random.Random(5)).run(1000))
     assert counts["escaped"] > 100
 

@@ -14,8 +14,10 @@ from typing import Protocol, cast
 import serial
 
 from edge_agent.contract import NotConnected
+from edge_agent_modbus.mbap import MbapExchange
+from edge_agent_modbus.rtu import RtuExchange
 from edge_agent_modbus.settings import Target
-from edge_agent_modbus.wire import Exchange, MbapExchange, RtuExchange
+from edge_agent_modbus.wire import Exchange
 
 _CLOSE_LIMIT_S = 2.0
 _OPEN_LIMIT_S = 1.0
