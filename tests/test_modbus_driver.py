@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import socket
 import subprocess
@@ -293,6 +294,37 @@ async def test_link_whose_devices_are_all_silent_is_lost() -> None:
                     await driver.read(device, device.tags)
             with pytest.raises(NotConnected, match="any device"):
                 await driver.read(devices[1], devices[1].tags)
+
+
+async def test_half_open_link_is_found_within_three_polls_though_others_are_polled_seldom() -> None:
+    async with TcpPeer(lambda number, request: [(0, mbap(number, answer_to(request)))]) as peer:
+        often, *seldom = [make_device(peer.url, ["holding:1"], f"d{n}", device_id=n, **QUICK) for n in range(1, 5)]
+        async with driving(often, *seldom) as driver:
+            for device in (often, *seldom):
+                await driver.read(device, device.tags)
+            peer.reply = lambda _number, _request: []
+            polls = 0
+            with pytest.raises(NotConnected, match="any device"):
+                while polls < 9:
+                    polls += 1
+                    with contextlib.suppress(DeviceFault):
+                        await driver.read(often, often.tags)
+            assert polls <= 3
+
+
+async def test_silent_device_beside_one_that_is_polled_seldom_stays_a_fault() -> None:
+    def reply(number: int, request: bytes) -> Answer:
+        return [(0, mbap(number, answer_to(request)))] if request[0] == 2 else []
+
+    async with TcpPeer(reply) as peer:
+        dead, seldom = (make_device(peer.url, ["holding:1"], f"d{n}", device_id=n, **QUICK) for n in (1, 2))
+        async with driving(dead, seldom) as driver:
+            await driver.read(seldom, seldom.tags)
+            for _ in range(6):
+                with pytest.raises(DeviceFault):
+                    await driver.read(dead, dead.tags)
+            assert peer.connections == 1
+            assert sum(said[0] == 2 for said in peer.requests) <= 1 + 6
 
 
 async def test_link_that_was_lost_serves_again_after_connect() -> None:

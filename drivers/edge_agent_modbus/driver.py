@@ -28,7 +28,7 @@ from edge_agent.contract import (
 )
 from edge_agent_modbus import guess, scan
 from edge_agent_modbus.address import TABLES
-from edge_agent_modbus.frames import GATEWAY_CODES, REFUSAL_CODES, SPLIT_CODES, exception_name
+from edge_agent_modbus.frames import GATEWAY_CODES, REFUSAL_CODES, SPLIT_CODES, Request, exception_name
 from edge_agent_modbus.plan import Block, Plan, field_in, plan_of
 from edge_agent_modbus.ports import Port, exchange_for, open_port
 from edge_agent_modbus.settings import ModbusDevice, ModbusTag, Target
@@ -38,6 +38,8 @@ DAMAGED_ANSWER = "damaged_answer"
 _LONGEST_READ_S = 30.0
 """The budget of a device that has its link for itself: less than what the poller takes for a driver that hangs."""
 _SILENCES_OF_A_LOST_LINK = 2
+_ASKED_AROUND = 5
+"""So many devices at most are asked whether a link lives on which another one is silent."""
 _NONSENSE_LIMIT = 2
 _SHOWN_BYTES = 32
 _MAX_PLANS = 1000
@@ -70,6 +72,9 @@ class ModbusDriver(Driver):
         self._connect_delay_s = max(settings.connect_delay for settings in self._settings.values()) / NS_PER_S
         self._close_after_poll = any(settings.close_after_poll for settings in self._settings.values())
         self._wanted = False
+        self._spoken = False  # whether anybody has answered since a device last fell silent
+        self._usual: dict[Device, Request] = {}
+        self._alive: set[Device] = set()
         self._time = time.monotonic
         self._exchange = exchange_for(self._target, any(settings.echo for settings in self._settings.values()))
         self._port: Port | None = None
@@ -82,6 +87,8 @@ class ModbusDriver(Driver):
         self._silences = dict.fromkeys(self._silences, 0)
         self._nonsense = dict.fromkeys(self._nonsense, 0)
         self._nonsense_in_a_row = 0
+        self._spoken = False
+        self._alive.clear()
         self._time = asyncio.get_running_loop().time
         for _, plan in self._plans.values():
             plan.forget()  # who comes back may have got another program
@@ -173,6 +180,8 @@ class ModbusDriver(Driver):
             self._plans.clear()
         plan = plan_of(self._settings[device], tags)
         self._plans[id(tags)] = (tags, plan)
+        if plan.blocks:
+            self._usual[device] = plan.blocks[0].request
         return plan
 
     async def _ask(self, device: Device, block: Block) -> bytes | int | None:
@@ -192,6 +201,7 @@ class ModbusDriver(Driver):
                 raise DeviceFault(device, _unreachable(device, refusal.code)) from refusal
             return refusal.code
         except Silence:
+            await self._look_around(device)
             self._fell_silent(device)
         except Nonsense as nonsense:
             self._talked_nonsense(device, nonsense)
@@ -201,6 +211,35 @@ class ModbusDriver(Driver):
 
     def _heard_from(self, device: Device) -> None:
         self._silences[device] = self._nonsense[device] = self._nonsense_in_a_row = 0
+        self._spoken = True
+        self._alive.add(device)
+
+    async def _look_around(self, silent: Device) -> None:
+        """Where nobody has spoken since the last silence, ask those that are read more seldom whether the link lives.
+
+        Without this a half-open link would be believed in until the last of its devices is due. Only those are asked
+        that have answered on this connection: questions to the dead do harm to some devices beside them.
+        """
+        spoken, self._spoken = self._spoken, False
+        if spoken:
+            return
+        others = [device for device in self._usual if device is not silent and self._is_in_doubt(device)]
+        for device in others[:_ASKED_AROUND]:
+            try:
+                await self._exchange.ask(
+                    self._usual[device], self._limit_s[device], self._pause_s[device], self._drain_s[device]
+                )
+            except (Silence, Nonsense):
+                self._silences[device] += 1
+                continue
+            except Refusal:
+                pass
+            self._silences[device] = 0
+            self._spoken = True
+            return
+
+    def _is_in_doubt(self, device: Device) -> bool:
+        return device in self._alive and self._silences.get(device, _SILENCES_OF_A_LOST_LINK) < _SILENCES_OF_A_LOST_LINK
 
     def _fell_silent(self, device: Device) -> NoReturn:
         self._silences[device] = self._silences.get(device, 0) + 1
