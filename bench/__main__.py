@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from . import attribution, fuzz_modbus, fuzz_serial, isolation, metrics, modbus, opcua, records, start, store
+from . import attribution, fuzz_modbus, fuzz_serial, half_open, isolation, metrics, modbus, opcua, records, start, store
 from .figures import Figure, document, machine, middle, table
 from .processes import Failed
 
@@ -26,11 +26,12 @@ BENCHMARKS: dict[str, Callable[[Path, float], list[Figure]]] = {
     "fuzz-modbus": fuzz_modbus.run,
     "opcua": opcua.run,
     "isolation": isolation.run,
+    "half-open": half_open.run,
     "store": store.run,
     "start": start.run,
     "records": records.run,
     "metrics": metrics.run,
-    "fuzz_serial": fuzz_serial.run,
+    "fuzz-serial": fuzz_serial.run,
 }
 RESULTS = Path(__file__).parent / "results"
 

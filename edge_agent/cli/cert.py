@@ -47,22 +47,29 @@ def trust(
     fingerprint: Annotated[str, typer.Argument(help="The fingerprint of a rejected certificate, or its beginning.")],
     config: ConfigOption = None,
     folder: FolderOption = None,
+    json_lines: JsonOption = False,
 ) -> None:
     """Trust a server whose certificate was refused. Compare the fingerprint with what the server itself shows first.
 
     Example: `edge-agent cert trust 3f9a12`
     """
     one = _power().trust(folder or folder_of(config, "opcua"), fingerprint)
+    if json_lines:
+        print_json(_as_json(one))
+        return
     print(f"trusted: {one.subject}, {one.fingerprint}, valid until {_day(one.valid_until)}; the next connect uses it")
 
 
 @cert.command()
-def renew(config: ConfigOption = None, folder: FolderOption = None) -> None:
+def renew(config: ConfigOption = None, folder: FolderOption = None, json_lines: JsonOption = False) -> None:
     """Make a new certificate for the agent; the old one is kept aside. Every server must trust the new one.
 
     Example: `edge-agent cert renew`
     """
     one = _power().renew(folder or folder_of(config, "opcua"))
+    if json_lines:
+        print_json(_as_json(one))
+        return
     print(f"new: {one.file}, {one.fingerprint}, valid until {_day(one.valid_until)}; have the servers trust it")
 
 
