@@ -65,9 +65,7 @@ def test_secure_server_is_refused_shown_trusted_and_read(folder: Folder) -> None
     assert (row["value"], row["quality"]) == ("urn:test:first", "good")
 
 
-def test_browse_of_a_secure_server_takes_security_and_a_password_from_a_file(
-    folder: Folder, tmp_path: Path
-) -> None:
+def test_browse_of_a_secure_server_takes_security_and_a_password_from_a_file(folder: Folder, tmp_path: Path) -> None:
     url = (folder.config / "all.yaml").read_text().partition("url: opc")[2].split()[0]
     (tmp_path / "password").write_text("secret")
     options = ("--security", "Basic256Sha256/SignAndEncrypt", "--username", "agent",
