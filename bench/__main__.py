@@ -1,6 +1,6 @@
 """`python -m bench`: the figures as a table; `--json` prints them as JSON; both are kept in bench/results/.
 
-    python -m bench                       everything, about three minutes
+    python -m bench                       everything, about twenty minutes, most of them for a million of bad answers
     python -m bench modbus --seconds 60   one benchmark, for longer
     python -m bench --repeat 3            three rounds; of each figure the median
 
@@ -23,7 +23,7 @@ from .processes import Failed
 BENCHMARKS: dict[str, Callable[[Path, float], list[Figure]]] = {
     "modbus": modbus.run,
     "attribution": attribution.run,
-    "fuzz-modbus": fuzz_modbus.run,
+    "fuzz_modbus": fuzz_modbus.run,
     "opcua": opcua.run,
     "isolation": isolation.run,
     "half-open": half_open.run,
