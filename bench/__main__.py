@@ -23,7 +23,7 @@ from .processes import Failed
 BENCHMARKS: dict[str, Callable[[Path, float], list[Figure]]] = {
     "modbus": modbus.run,
     "attribution": attribution.run,
-    "fuzz_modbus": fuzz_modbus.run,
+    "fuzz-modbus": fuzz_modbus.run,
     "opcua": opcua.run,
     "isolation": isolation.run,
     "half-open": half_open.run,
