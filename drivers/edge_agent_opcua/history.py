@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence, Set
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
@@ -15,12 +15,17 @@ from edge_agent_opcua.wire import DataValue, DecodeError, Ticks, Wire
 
 PAGE = 1_000
 """So many values of a node are asked for at once."""
+MAX_VALUES = 10 * PAGE
+"""So many are taken where a server sends more than was asked for; beyond, the tag's history is an error."""
+MAX_EMPTY = 100
+"""So many pages in a row may have no value and yet promise more."""
 _HISTORY_READ_RESPONSE = 667
 _HISTORY_DATA = 658
 _MAX_NODES_PER_HISTORY_READ = 12165
 _START_TIME, _CURRENT_TIME = 2257, 2258
 _READ_BIT = 0x04
 _BAD = 0x80000000
+_BAD_LIMITS, _BAD_TIMEOUT, _BAD_TYPE = 0x80080000, 0x800A0000, 0x80110000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NS_PER_US = 1_000
 _TICK_NS = 100
@@ -69,11 +74,14 @@ async def _pages(
 ) -> AsyncGenerator[HistoryPart, None]:
     """Pages of several nodes at once, each node until the server has no more of it."""
     newest: dict[Tag, int] = {}
+    failed: set[Tag] = set()
     todo = deque([(dict(nodes), start)])
     while todo:
         group, since = todo.popleft()
-        async for tag, result in _continued(session, group, since, end):
+        async for tag, result in _continued(session, group, since, end, failed):
             part = _part(tag, result, since, end, newest)
+            if part.error is not None:  # nothing that comes after it could make the history whole
+                failed.add(tag)
             if part.complete and len(result.values) >= PAGE and part.readings:
                 # Some servers cut at the wanted number, and do not say that there is more: ask on from there.
                 part = part._replace(complete=False)
@@ -82,10 +90,12 @@ async def _pages(
 
 
 async def _continued(
-    session: Session, nodes: Mapping[Tag, NodeId], start: int, end: int
+    session: Session, nodes: Mapping[Tag, NodeId], start: int, end: int, failed: Set[Tag]
 ) -> AsyncGenerator[tuple[Tag, _Result], None]:
-    """Results of several nodes at once, each node until the server gives no continuation point."""
+    """Results of several nodes at once, each node until the server has no more of it, or it `failed`."""
     left: dict[Tag, bytes | None] = dict.fromkeys(nodes)
+    unread: list[tuple[NodeId, bytes | None]] = []
+    empty: dict[Tag, int] = {}
     try:
         while left:
             results = await _read(session, [(nodes[tag], point) for tag, point in left.items()], start, end)
@@ -93,9 +103,12 @@ async def _continued(
                 left[tag] = result.continuation
                 if not result.continuation:
                     del left[tag]
-                yield tag, result
+                empty[tag] = 0 if result.values else empty.get(tag, 0) + 1
+                yield tag, result._replace(status=_BAD_TIMEOUT) if empty[tag] > MAX_EMPTY else result
+                if tag in failed and tag in left:
+                    unread.append((nodes[tag], left.pop(tag)))
     finally:
-        unread = [(nodes[tag], point) for tag, point in left.items() if point]
+        unread += [(nodes[tag], point) for tag, point in left.items() if point]
         if unread:
             with suppress(NotConnected):  # the server forgets them with the session
                 await _read(session, unread, start, end, release=True)
@@ -146,10 +159,15 @@ async def _read(
 def _result(wire: Wire) -> _Result:
     status, continuation = wire.u32(), wire.byte_string()
     kind, body = wire.extension_object()
-    if kind != _HISTORY_DATA:
-        return _Result(status, continuation, [])
+    if kind != _HISTORY_DATA:  # with no body there is nothing; with another one it is not known what there is
+        return _Result(status if not body or status & _BAD else _BAD_TYPE, continuation, [])
     data = Wire(body)
-    return _Result(status, continuation, [data.data_value() for _ in range(max(0, data.length()))])
+    count = max(0, data.length())
+    if count > MAX_VALUES:
+        return _Result(_BAD_LIMITS, continuation, [])
+    values = [data.data_value() for _ in range(count)]
+    data.end()
+    return _Result(status, continuation, values)
 
 
 def _date_time(ns: int) -> Any:

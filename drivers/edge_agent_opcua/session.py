@@ -284,13 +284,7 @@ class Session:
                 wire = await self.ask(request, _PUBLISH_RESPONSE, timeout_s=0)
             except ua.uaerrors.BadTooManyPublishRequests as error:
                 raise TooManyPublishRequests from error
-            subscription_id = wire.u32()
-            wire.raw(4 * max(0, wire.length()))  # the sequence numbers that are still available
-            wire.u8()  # more notifications
-            sequence = wire.u32()
-            wire.i64()  # the time of publishing
-            bodies = [wire.extension_object() for _ in range(wire.length())]
-        return Notification(subscription_id, sequence, bodies)
+            return published(wire)
 
     async def operation_limit(self, number: int) -> int:
         """A limit that the server states in the node i=`number`, or the one that is kept without."""
@@ -346,6 +340,25 @@ class Session:
 
     def _told(self, doing: str, what: str, cure: str | None) -> str:
         return f"{self.endpoint}: {what}, while {doing}" + (f"; {cure}" if cure else "")
+
+
+def published(wire: Wire) -> Notification:
+    """What follows the header of a PublishResponse.
+
+    Raises:
+        DecodeError: the bytes are not what they should be.
+    """
+    subscription_id = wire.u32()
+    wire.raw(4 * max(0, wire.length()))  # the sequence numbers that are still available
+    wire.u8()  # more notifications
+    return Notification(subscription_id, *notified(wire))
+
+
+def notified(wire: Wire) -> tuple[int, list[tuple[Any, bytes]]]:
+    """The number of a NotificationMessage, and its notifications as (type, body)."""
+    sequence = wire.u32()
+    wire.i64()  # the time of publishing
+    return sequence, [wire.extension_object() for _ in range(wire.length())]
 
 
 def _limit(value: Any) -> int:

@@ -155,6 +155,10 @@ def data_change(body: bytes, tags: Sequence[Tag]) -> list[Reading]:
             handle = wire.u32()
             readings += readings_of(tags[handle], wire.data_value())
             pos = wire.pos
+        wire.pos = pos
+        for _ in range(wire.length()):
+            wire.diagnostic_info()
+        wire.end()
     except (struct.error, IndexError) as error:
         raise DecodeError("a notification ends early, or names an item that was never asked for") from error
     return readings

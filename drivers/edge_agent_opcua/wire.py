@@ -21,6 +21,7 @@ TYPE_NAMES = (
 )  # fmt: skip
 """The built-in types by their ids."""
 MAX_DEPTH = 16
+MAX_DIMENSIONS = 32
 
 _U16, _I32, _U32, _I64 = struct.Struct("<H"), struct.Struct("<i"), struct.Struct("<I"), struct.Struct("<q")
 _NUMBER = {type_id: struct.Struct("<" + code) for type_id, code in NUMBERS.items()}
@@ -163,6 +164,11 @@ class Wire:
         _, identifier = self.node_id()
         return identifier, (self.byte_string() or b"") if self.u8() in (1, 2) else b""
 
+    def end(self) -> None:
+        """Nothing may be left."""
+        if self.pos != len(self.data):
+            raise DecodeError(f"{len(self.data) - self.pos} bytes are left at the end")
+
     def diagnostic_info(self) -> None:
         """Pass over a DiagnosticInfo."""
         mask = self.u8()
@@ -205,6 +211,8 @@ class Wire:
         content: Decoded = Unsupported(f"{_type_name(type_id)}[]")
         if count < 0:
             content = None
+        elif type_id == 0 and count:  # takes no bytes: a small message could announce any number of them, nested
+            raise DecodeError(f"an array of {count} nulls")
         elif numbers:
             each = struct.Struct(f"<{count}{numbers}")
             content = each.unpack(self.raw(each.size))
@@ -214,6 +222,8 @@ class Wire:
                 content = cast("tuple[Scalar | None, ...]", items)
         if encoding & 0x40:
             dimensions = [self.u32() for _ in range(self.length())]
+            if len(dimensions) > MAX_DIMENSIONS:
+                raise DecodeError(f"an array of {len(dimensions)} dimensions")
             if len(dimensions) > 1:
                 content = Unsupported(f"{_type_name(type_id)}{dimensions}")
         return content
