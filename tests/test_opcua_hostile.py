@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import struct
 import time
 from contextlib import aclosing
@@ -12,11 +13,12 @@ from typing import Any
 import pytest
 from asyncua.server.history import HistoryDict
 from opcua_server import build, endpoint_of, ua
-from test_opcua_items import device
+from test_opcua_items import device, streaming
 
 import edge_agent_opcua.history as history_module
+import edge_agent_opcua.subscription as subscription_module
 from bench import fuzz_opcua
-from edge_agent.contract import HistoryPart, Tag, TagSettings
+from edge_agent.contract import HistoryPart, NotConnected, Tag, TagSettings
 from edge_agent_opcua import OpcuaDriver
 from edge_agent_opcua.values import data_change
 from edge_agent_opcua.wire import DecodeError, Wire
@@ -90,6 +92,91 @@ class Hostile(HistoryDict):
             for n in offsets
         ]
         return values, BEGAN if more else None
+
+
+def first_subscription(server: Any) -> Any:
+    (subscription,) = [each for each in server.iserver.subscription_service.subscriptions.values()
+                       if each.pub_request_callback]  # fmt: skip
+    return subscription
+
+
+def lose_the_next(subscription: Any, *, forget: bool) -> None:
+    """The server counts a notification, and sends what comes after it."""
+    pop = subscription._pop_publish_result
+
+    def popped() -> Any:
+        lost = pop()
+        if lost.NotificationMessage.NotificationData:
+            del subscription._pop_publish_result
+            if forget:
+                subscription._not_acknowledged_results.clear()
+            return pop()
+        return lost
+
+    subscription._pop_publish_result = popped
+
+
+async def test_notification_that_was_lost_is_asked_for_again_and_nothing_is_missing_or_doubled() -> None:
+    server, nodes = await build(["urn:test:first"])
+    async with server:
+        plc = device(endpoint_of(server), count={"address": "nsu=urn:test:first;s=Count"})
+        async with streaming(plc) as taken:
+            await taken.until(lambda: taken.of("count") == [0])
+            await asyncio.sleep(0.3)  # the first notification is the value that was read
+            lose_the_next(first_subscription(server), forget=False)
+            for value in (1, 2, 3):
+                await nodes["Count"].write_value(value, ua.VariantType.Int32)
+                await asyncio.sleep(0.3)
+            await taken.until(lambda: 3 in taken.of("count"))
+    assert taken.of("count") == [0, 1, 2, 3]
+
+
+async def test_notification_that_the_server_no_longer_has_ends_the_link() -> None:
+    server, nodes = await build(["urn:test:first"])
+    async with server:
+        plc = device(endpoint_of(server), count={"address": "nsu=urn:test:first;s=Count"})
+        driver = OpcuaDriver([plc])
+        await driver.connect()
+        try:
+            async with aclosing(driver.stream()) as batches:
+                assert await anext(batches)
+                await anext(batches)
+                lose_the_next(first_subscription(server), forget=True)
+                await nodes["Count"].write_value(1, ua.VariantType.Int32)
+                with pytest.raises(
+                    NotConnected, match="BadMessageNotAvailable, while asking for the lost notification 2"
+                ):
+                    while True:
+                        assert not await anext(batches), "no value of after the loss"
+        finally:
+            await driver.close()
+
+
+async def test_subscription_that_the_server_forgot_is_found_within_three_keep_alives_while_the_session_lives(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(subscription_module, "KEEP_ALIVE_MS", 400)
+    monkeypatch.setattr(subscription_module, "LEAST_SILENCE_S", 1.0)
+    server, _ = await build(["urn:test:first"])
+    async with server:
+        plc = device(endpoint_of(server), count={"address": "nsu=urn:test:first;s=Count"})
+        driver = OpcuaDriver([plc])
+        await driver.connect()
+        try:
+            async with aclosing(driver.stream()) as batches:
+                for _ in range(3):
+                    await anext(batches)
+                service = server.iserver.subscription_service
+                await service.delete_subscriptions([first_subscription(server).data.SubscriptionId])
+                began = time.monotonic()
+                with pytest.raises(NotConnected, match="silent for three keep-alives"):
+                    while True:
+                        await anext(batches)
+                assert time.monotonic() - began < 3 * 0.4 + 1
+            (reading,) = await driver.read(plc, plc.tags)
+            assert reading.value == 0, "the session lives"
+        finally:
+            await driver.close()
 
 
 BEGAN = datetime(2026, 11, 1, tzinfo=UTC)

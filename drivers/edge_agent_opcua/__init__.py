@@ -36,6 +36,8 @@ messages of at most 32 MiB are accepted.
 Tested against the servers of asyncua 2.1 and node-opcua 2.140. Quirks:
 - A server that revises the publishing interval makes keep-alives rarer; silence is judged by what it revised.
 - A node that appears after the connect is found within a minute; one in a new namespace at the next connect.
+- A notification that the server counted and did not deliver is asked for again (Republish, 20 at most); where that
+  fails the link is opened anew, and the gap is written down.
 - After a lost link the values that the server had queued are gone, unless it has a history; the stream begins again
   with the present ones.
 - Servers that cut a history at the number that was asked for, without a continuation point, are asked on from there.

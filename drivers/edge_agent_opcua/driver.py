@@ -258,12 +258,20 @@ class _Publishing:
             subscription.silent_after += now - self._left
         try:
             notification = await self._notification()
-            if notification.bodies:
-                self._acknowledge.append((notification.subscription_id, notification.sequence))
             notified = self._subscriptions.get(notification.subscription_id)
-            return [] if notified is None else notified.readings(notification)
+            if notified is None:
+                return []
+            readings: list[Reading] = []
+            for number in notified.missing(notification):
+                readings += self._taken(notified, await self._session.republish(notified.id, number))
+            return readings + self._taken(notified, notification)
         finally:
             self._left = asyncio.get_running_loop().time()
+
+    def _taken(self, subscription: Subscription, notification: Notification) -> list[Reading]:
+        if notification.bodies:
+            self._acknowledge.append((notification.subscription_id, notification.sequence))
+        return subscription.readings(notification)
 
     async def _notification(self) -> Notification:
         from edge_agent_opcua.session import TooManyPublishRequests

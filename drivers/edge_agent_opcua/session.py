@@ -36,6 +36,7 @@ CLOSE_S = 2.0
 DEFAULT_PER_CALL = 1_000
 _READ_RESPONSE = 634
 _PUBLISH_RESPONSE = 829
+_REPUBLISH_RESPONSE = 835
 _MAX_NODES_PER_READ = 11705
 _MAX_MONITORED_ITEMS_PER_CALL = 11714
 
@@ -285,6 +286,21 @@ class Session:
             except ua.uaerrors.BadTooManyPublishRequests as error:
                 raise TooManyPublishRequests from error
             return published(wire)
+
+    async def republish(self, subscription_id: int, sequence: int) -> Notification:
+        """A notification that did not come, once more.
+
+        Raises:
+            NotConnected: the server does not have it any more, or the link is lost.
+        """
+        async with self.step(f"asking for the lost notification {sequence} again"):
+            request = ua.RepublishRequest()
+            request.Parameters.SubscriptionId = subscription_id
+            request.Parameters.RetransmitSequenceNumber = sequence
+            again = Notification(subscription_id, *notified(await self.ask(request, _REPUBLISH_RESPONSE)))
+            if again.sequence != sequence:  # asyncua's server says so in place of BadMessageNotAvailable
+                raise ua.uaerrors.BadMessageNotAvailable
+        return again
 
     async def operation_limit(self, number: int) -> int:
         """A limit that the server states in the node i=`number`, or the one that is kept without."""

@@ -20,6 +20,8 @@ LEAST_SILENCE_S = 3.0
 LIFETIME_KEEP_ALIVES = 12
 """How long the server waits for us before it drops the subscription."""
 MAX_NOTIFICATIONS = 5_000
+MAX_MISSING = 20
+"""So many lost notifications are asked for again; with more the subscription is given up."""
 _DATA_CHANGE = 811
 _STATUS_CHANGE = 820
 _MAX_SEQUENCE = 2**32 - 1
@@ -63,6 +65,13 @@ class Subscription:
             elif kind == _STATUS_CHANGE:
                 raise NotConnected(f"the server ended the subscription: {status_name(Wire(body).u32())}")
         return self._without_what_was_read(readings) if self._present else readings
+
+    def missing(self, notification: Notification) -> list[int]:
+        """The numbers of the notifications that should have come before this one; none where there are too many."""
+        if self._sequence is None:
+            return []
+        count = (notification.sequence - self._sequence) % _MAX_SEQUENCE
+        return [(self._sequence + n - 1) % _MAX_SEQUENCE + 1 for n in range(count)] if count <= MAX_MISSING else []
 
     def _changed(self, body: bytes) -> list[Reading]:
         try:
