@@ -147,3 +147,20 @@ def test_tags_that_browse_prints_can_be_pasted_and_checked(server: NodeServer, t
     assert (level.settings.address, level.settings.unit) == (FIRST + "Level", "Cel")
     lines = subprocess.run([*command, "--json"], capture_output=True, text=True, timeout=60, check=True).stdout
     assert {json.loads(line)["name"] for line in lines.splitlines()} >= {"Plant", "Double"}
+
+
+async def test_browse_from_a_node_that_is_not_there_says_so() -> None:
+    plant, _ = await build(["urn:test:first"])
+    async with plant:
+        with pytest.raises(ConfigError, match=r"s=Typo: BadNodeIdInvalid"):
+            await browsed(endpoint_of(plant), FIRST + "Typo")
+
+
+async def test_browse_of_a_node_outside_the_namespace_array_goes_on_with_the_others() -> None:
+    plant, _ = await build(["urn:test:first"])
+    await plant.nodes.objects.add_variable(ua.NodeId("Stray", 77), "Stray", 1)
+    async with plant:
+        things = {thing.name: thing for thing in await browsed(endpoint_of(plant))}
+    assert things["Stray"].address is None
+    assert things["Stray"].cause == "the server's NamespaceArray has no entry 77"
+    assert things["Count"].value == 0

@@ -11,13 +11,14 @@ from edge_agent_opcua.address import Identifier, address_text, parse_address
 from edge_agent_opcua.session import NodeId, Session, ua
 from edge_agent_opcua.settings import OpcuaTagSettings
 from edge_agent_opcua.units import ucum
-from edge_agent_opcua.values import readings_of
+from edge_agent_opcua.values import readings_of, status_name
 from edge_agent_opcua.wire import TYPE_NAMES, DataValue, NodeName
 
 _OBJECTS, _SERVER = 85, 2253
 _HIERARCHICAL, _HAS_PROPERTY = 33, 46
 _READ_HISTORY = 0x04
 _REFERENCES_PER_CALL = 1_000
+_MAX_PAGES = 1_000
 _ENUMERATION = 29
 _OWN_TYPES = {26: "Number", 27: "Integer", 28: "UInteger", _ENUMERATION: "Enumeration", 290: "Duration", 294: "UtcTime"}
 
@@ -39,6 +40,8 @@ async def browse(session: Session, start: str | None, depth: int, limit: int) ->
     seen = {root, ua.NodeId(_SERVER, 0)}
     stack: list[tuple[int, _Child, Browsed]] = []
     children = await browser.children(root)
+    if start is not None and root in browser.causes:
+        raise ConfigError(f"{start}: {browser.causes[root]}")
     stack += reversed([(0, child, shown) for child, shown in await browser.shown(children, 0)])
     count = 0
     while stack:
@@ -57,7 +60,7 @@ async def browse(session: Session, start: str | None, depth: int, limit: int) ->
         if below is None or (level + 1 >= depth and visible):
             shown = shown._replace(cause=shown.cause or f"not looked into: --depth {depth}")
             visible = []
-        yield shown
+        yield shown._replace(cause=shown.cause or browser.causes.get(child.node))
         stack += reversed([(level + 1, each, its) for each, its in await browser.shown(visible, level + 1)])
 
 
@@ -77,6 +80,8 @@ class _Browser:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._types: dict[NodeId, str] = {}
+        self.causes: dict[NodeId, str] = {}
+        """Why what is below a node is not shown, or not all of it."""
 
     async def children(self, node: NodeId) -> list[_Child]:
         """What a node refers to downwards, all of it.
@@ -95,13 +100,19 @@ class _Browser:
         async with self._session.step("browsing"):
             (result,) = await self._session.services.browse(params)
         found = list(result.References or ())
-        while result.ContinuationPoint:
+        for page in range(_MAX_PAGES):
+            if not result.ContinuationPoint:
+                break
             again = ua.BrowseNextParameters(
-                ReleaseContinuationPoints=False, ContinuationPoints=[result.ContinuationPoint]
+                ReleaseContinuationPoints=page == _MAX_PAGES - 1, ContinuationPoints=[result.ContinuationPoint]
             )
             async with self._session.step("browsing on"):
                 (result,) = await self._session.services.browse_next(again)
             found += result.References or ()
+        else:
+            self.causes[node] = f"more than {_MAX_PAGES} pages of things"
+        if not result.StatusCode.is_good():
+            self.causes[node] = status_name(result.StatusCode.value)
         return [child for child in map(_child, found) if child is not None]
 
     async def shown(self, children: Sequence[_Child], level: int) -> list[tuple[_Child, Browsed]]:
@@ -121,6 +132,9 @@ class _Browser:
 
     async def _variable(self, child: _Child, level: int, facts: tuple[DataValue, ...]) -> Browsed:
         value, data_type, rank, dimensions, access = facts
+        if child.node.NamespaceIndex >= len(self._session.namespaces):
+            cause = f"the server's NamespaceArray has no entry {child.node.NamespaceIndex}"
+            return Browsed(level, child.name, None, quality=Quality.BAD, cause=cause)
         address = address_text(self._session.namespaces[child.node.NamespaceIndex], _identifier(child.node))
         (*_, reading) = readings_of(_nobody(address), value)
         return Browsed(
