@@ -16,7 +16,20 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from . import attribution, fuzz_modbus, fuzz_serial, half_open, isolation, metrics, modbus, opcua, records, start, store
+from . import (
+    attribution,
+    fuzz_modbus,
+    fuzz_opcua,
+    fuzz_serial,
+    half_open,
+    isolation,
+    metrics,
+    modbus,
+    opcua,
+    records,
+    start,
+    store,
+)
 from .figures import Figure, document, machine, middle, table
 from .processes import Failed
 
@@ -31,6 +44,7 @@ BENCHMARKS: dict[str, Callable[[Path, float], list[Figure]]] = {
     "start": start.run,
     "records": records.run,
     "metrics": metrics.run,
+    "fuzz-opcua": fuzz_opcua.run,
     "fuzz-serial": fuzz_serial.run,
 }
 RESULTS = Path(__file__).parent / "results"
