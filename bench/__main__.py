@@ -44,8 +44,8 @@ BENCHMARKS: dict[str, Callable[[Path, float], list[Figure]]] = {
     "start": start.run,
     "records": records.run,
     "metrics": metrics.run,
-    "fuzz-opcua": fuzz_opcua.run,
     "fuzz-serial": fuzz_serial.run,
+    "fuzz-opcua": fuzz_opcua.run,
 }
 RESULTS = Path(__file__).parent / "results"
 
