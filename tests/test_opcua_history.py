@@ -203,3 +203,19 @@ def test_history_that_goes_back_in_time_is_an_error_of_its_tag_and_of_nothing_el
     assert [reading.value for reading in page(3, 1, 2).readings] == [1, 2, 3], "within a page the order is mended"
     assert [reading.value for reading in page(3, 4).readings] == [3, 4]
     assert page(2, 5) == HistoryPart(tag, [], error="history_out_of_order")
+
+
+@pytest.mark.parametrize(
+    ("status", "ticks", "error"),
+    [
+        (0x00A60000, 133_000_000_000_000_000, "GoodMoreData"),
+        (0, 0, "history_without_time"),
+        (0, 133_000_000_000_000_000, None),
+    ],
+)
+def test_history_is_complete_only_where_nothing_is_missing_from_it(status: int, ticks: int, error: str | None) -> None:
+    (tag,) = device("opc.tcp://127.0.0.1:1", a={"address": "i=2258"}).tags
+    samples = [DataValue(1, 0, 133_000_000_000_000_000), DataValue(2, 0, ticks + 1 if ticks else 0)]
+    part = history_module._part(tag, history_module._Result(status, None, samples), 0, 2**62, {})
+    assert (part.error, part.complete) == (error, error is None)
+    assert next(reading.value for reading in part.readings) == 1, "what came stands"

@@ -26,6 +26,7 @@ _START_TIME, _CURRENT_TIME = 2257, 2258
 _READ_BIT = 0x04
 _BAD = 0x80000000
 _BAD_LIMITS, _BAD_TIMEOUT, _BAD_TYPE = 0x80080000, 0x800A0000, 0x80110000
+_CODE, _MORE_DATA = 0xFFFF0000, 0x00A60000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NS_PER_US = 1_000
 _TICK_NS = 100
@@ -128,7 +129,13 @@ def _part(tag: Tag, result: _Result, start: int, end: int, newest: dict[Tag, int
         return HistoryPart(tag, [], error="history_out_of_order")
     if found:
         newest[tag] = found[-1][0]
-    return HistoryPart(tag, [reading for _, reading in found], complete=not result.continuation)
+    readings = [reading for _, reading in found]
+    lacks = None
+    if any(time_ns(sample.ticks) is None for sample in result.values):
+        lacks = "history_without_time"
+    elif result.status & _CODE == _MORE_DATA and not result.continuation and len(result.values) < PAGE:
+        lacks = status_name(result.status)  # there is more, and no way to ask for it
+    return HistoryPart(tag, readings, complete=not result.continuation and lacks is None, error=lacks)
 
 
 async def _read(
