@@ -100,17 +100,20 @@ class _Browser:
         async with self._session.step("browsing"):
             (result,) = await self._session.services.browse(params)
         found = list(result.References or ())
-        for page in range(_MAX_PAGES):
-            if not result.ContinuationPoint:
-                break
+        pages = 0
+        while result.ContinuationPoint:
+            pages += 1
+            enough = pages == _MAX_PAGES
             again = ua.BrowseNextParameters(
-                ReleaseContinuationPoints=page == _MAX_PAGES - 1, ContinuationPoints=[result.ContinuationPoint]
+                ReleaseContinuationPoints=enough, ContinuationPoints=[result.ContinuationPoint]
             )
             async with self._session.step("browsing on"):
-                (result,) = await self._session.services.browse_next(again)
+                results = await self._session.services.browse_next(again)
+                if enough:  # a server that only releases what it kept may answer with no results
+                    self.causes[node] = f"more than {_MAX_PAGES} pages of things"
+                    break
+                (result,) = results
             found += result.References or ()
-        else:
-            self.causes[node] = f"more than {_MAX_PAGES} pages of things"
         if not result.StatusCode.is_good():
             self.causes[node] = status_name(result.StatusCode.value)
         return [child for child in map(_child, found) if child is not None]
