@@ -291,6 +291,16 @@ async def test_stream_first_bytes_of_a_running_instrument_are_no_frame(instrumen
         assert [one.value for one in await _take(driver, 1)] == ["4017"]
 
 
+async def test_stream_where_every_scan_counts_says_that_the_first_bytes_may_have_been_one(
+    instrument: Instrument,
+) -> None:
+    device = serial_device(str(instrument.path), {"code": {"address": "code", "store": "every"}}, **_SCANNER)
+    async with _connected(device) as driver:
+        instrument.send(b"3931\r\n4017\r\n")
+        found = await _take(driver, 2)
+    assert [one.cause if one.quality is Quality.BAD else one.value for one in found] == ["incomplete_frame", "4017"]
+
+
 async def test_stream_frame_that_never_ended_is_bad_and_not_glued_to_the_next(instrument: Instrument) -> None:
     device = serial_device(str(instrument.path), _CODE, timeout="50 ms", **_SCANNER)
     async with _connected(device) as driver:

@@ -270,7 +270,11 @@ class _Instrument:
             # What never ended must not become the beginning of the next frame.
             self.framer.restart()
             readings += [bad(tag, "incomplete_frame") for tag in tags]
-        for frame in self.framer.feed(chunk.data):
+        frames = self.framer.feed(chunk.data)
+        if self.framer.skipped:  # where each frame counts, what may have been one is a loss, and said to be
+            self.framer.skipped = 0
+            readings += [bad(tag, "incomplete_frame") for tag in tags if tag.settings.store == "every"]
+        for frame in frames:
             readings += self.dialect.readings(frame, tags)
         return readings
 

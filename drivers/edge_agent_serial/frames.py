@@ -33,6 +33,8 @@ class Framer:
             raise ValueError("a frame has either an end or a length")
         self._end, self._start, self._length, self._limit = end, start, length, limit
         self._trailer = trailer
+        self.skipped = 0
+        """How many rests of frames were skipped, whose beginning nobody knows."""
         self._buffer = bytearray()
         self._cut = False  # bytes of this frame were dropped: it is too long
         self._hunting = False
@@ -83,6 +85,8 @@ class Framer:
             del self._buffer[: behind + self._trailer]
             if not self._hunting:
                 frames += self._one(text)
+            elif text:
+                self.skipped += 1
             self._hunting = self._cut = False
         keep = len(self._start) + self._limit + len(self._end) + self._trailer - 1
         if len(self._buffer) > keep:
