@@ -263,6 +263,7 @@ class Agent:
             # A day longer: the windows of the oldest day that is not final begin before it.
             kept = now - buffer.keep_readings - DAY_NS
             readings = store.readings.prune(kept, PRUNE_ROWS)
+            store.holes.prune(kept)
             records = store.records.prune(min(now - buffer.keep_records, kept), PRUNE_ROWS)
         return readings + records > 0
 

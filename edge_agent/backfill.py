@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import aclosing, suppress
 
 from edge_agent.clock import Clock
-from edge_agent.contract import NS_PER_S, Device, HasHistory, HistoryPart, Reading, Tag
+from edge_agent.contract import NO_HISTORY, NS_PER_S, Device, HasHistory, HistoryPart, Reading, Tag
 from edge_agent.intake import Intake, TagState, converted
 from edge_agent.machines import POLLS_HELD
 from edge_agent.store import OUTAGES, Hole, Row, Store, StoreError, StoreThread
@@ -23,6 +23,7 @@ BEGIN_AFTER_NS = 2 * NS_PER_S
 """The present values come first: live readings never wait for old ones."""
 AGAIN_NS = 60 * NS_PER_S
 """How often tags are looked for that came back later than their link."""
+NAMED = 10
 EARLIER_NS = 10 * NS_PER_S
 """What the device had not yet delivered when the link was lost is asked for, too, as far back as this."""
 
@@ -39,6 +40,7 @@ class Backfill:
         self._thread = thread
         self._clock = clock
         self._keep_ns = keep_ns
+        self._without: set[Tag] = set()  # the device keeps nothing of these
         self._tags = {
             device: {tag.name: tag for tag in device.tags if driver.has_history(tag)} for device in devices
         }  # fmt: skip
@@ -71,7 +73,7 @@ class Backfill:
         with store.transaction():
             for tag in tags:
                 state = self._intake.states[tag]
-                if state.lost_since is not None and state.cause not in OUTAGES:
+                if state.lost_since is not None and state.cause not in OUTAGES and tag not in self._without:
                     since = max(_asked_from(state), now - self._keep_ns)
                     store.holes.open(state.id, state.lost_since, since, now)
                     state.lost_since = None
@@ -95,12 +97,17 @@ class Backfill:
                     continue
                 readings += len(part.readings)
                 await self._thread.call(filling.take, self._thread.store, part, self._clock.now())
-                if part.error is not None:
+                if part.error == NO_HISTORY:
+                    self._without.add(part.tag)
+                elif part.error is not None:
                     unknown.setdefault(part.error, []).append(part.tag.short_name)
-        away_s = (holes[0].until - min(hole.start for hole in holes)) / NS_PER_S
-        log.info("%s: %d readings of its own history, of %.0f s without it", device.name, readings, away_s)
+        if readings:
+            away_s = (holes[0].until - min(hole.start for hole in holes)) / NS_PER_S
+            log.info("%s: %d readings of its own history, of %.0f s without it", device.name, readings, away_s)
         for error, names in unknown.items():
-            log.warning("%s: no history of %s: %s; the gap stays", device.name, ", ".join(names), error)
+            more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+            shown = ", ".join(names[:NAMED]) + more
+            log.warning("%s: no history of %s: %s; the gap stays", device.name, shown, error)
 
 
 def recalled(store: Store, tag: str, drawn_on: bool, alive: int | None) -> tuple[int | None, int | None]:

@@ -16,6 +16,7 @@ from uplink_peers import until
 from edge_agent.backfill import Backfill
 from edge_agent.config import load
 from edge_agent.contract import (
+    NO_HISTORY,
     Device,
     HistoryPart,
     NotConnected,
@@ -263,3 +264,30 @@ async def test_event_that_came_live_is_not_counted_again_from_history(tmp_path: 
     good = [row.value for row in outage.store.readings.page(tags=["plc.count"], limit=100) if row.quality < 2]
     assert sorted(good, key=str) == [5, 7, 8, 9]
     await outage.thread.close()
+
+
+async def test_device_that_keeps_no_history_is_asked_once_and_nobody_is_told(
+    outage: Outage, caplog: pytest.LogCaptureFixture
+) -> None:
+    outage.driver.refuses = {"count": NO_HISTORY, "status": NO_HISTORY}
+    await away(outage)
+    await outage.filled()
+    for round_ in range(3):  # a link that comes and goes
+        outage.lose(400 + 10 * round_)
+        await outage.clock.advance(5)
+        outage.live(405 + 10 * round_, 1_500)
+        async with outage.filling():
+            pass
+    assert len(outage.driver.asked) == 1
+    assert "history" not in caplog.text
+    assert outage.store._connection.execute("SELECT count(*) FROM hole").fetchone() == (0,)
+
+
+async def test_holes_that_were_filled_are_forgotten_with_their_readings(outage: Outage) -> None:
+    await away(outage)
+    outage.driver.recorded = {"count": [(200, 1_200)], "status": [(200, 1)]}
+    await outage.filled()
+    assert outage.store.holes.start_of("plc.count", NOON + 200 * S) is not None
+    with outage.store.transaction():
+        outage.store.holes.prune(NOON + 500 * S)
+    assert outage.store.holes.start_of("plc.count", NOON + 200 * S) is None

@@ -19,7 +19,7 @@ from test_opcua_items import device
 import edge_agent_opcua.history as history_module
 from edge_agent.backfill import Backfill
 from edge_agent.clock import SystemClock
-from edge_agent.contract import HasHistory, HistoryPart, NotConnected, Origin, Quality, Tag
+from edge_agent.contract import NO_HISTORY, HasHistory, HistoryPart, NotConnected, Origin, Quality, Tag
 from edge_agent.intake import Intake, TagState
 from edge_agent.poller import Link
 from edge_agent.store import Store, StoreThread
@@ -82,7 +82,7 @@ async def test_history_is_paged_in_order_complete_and_half_open(
         assert {reading.origin for reading in readings} == {Origin.HISTORY}
         times = [reading.time for reading in readings]
         assert times == sorted(times, key=lambda each: each or 0)
-        assert [part.error for part in parts if part.tag is none] == ["the server keeps none of it"]
+        assert [part.error for part in parts if part.tag is none] == [NO_HISTORY]
         assert next(part.error for part in parts if part.tag is gone) is not None
         tenth, twentieth = times[-41], times[-31]
         assert tenth is not None
@@ -111,7 +111,7 @@ async def test_history_of_a_node_opcua_server_comes_whole_in_small_pages(
             now = time.time_ns() + 10 * S  # it records ahead of the clock, a value each millisecond
             parts = await told(driver, plc.tags, now - 60 * S, now)
             assert values(parts, recorded)[-95:] == list(range(1, 96))
-            assert [part.error for part in parts if part.tag is plain] == ["the server keeps none of it"]
+            assert [part.error for part in parts if part.tag is plain] == [NO_HISTORY]
             async with aclosing(driver.history((recorded,), now - 60 * S, now)) as early:
                 async for part in early:
                     assert len(part.readings) <= 10

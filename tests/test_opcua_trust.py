@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 
@@ -37,6 +38,18 @@ def test_own_certificate_is_made_once_and_only_its_owner_may_read_the_key(tmp_pa
     assert first.application_uri == uris(first.certificate)[0]
     assert stat.S_IMODE((tmp_path / KEY).stat().st_mode) == 0o600
     assert stat.S_IMODE((tmp_path / KEY).parent.stat().st_mode) == 0o700
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can write files for another user")
+def test_what_root_writes_belongs_to_whom_the_data_folder_belongs(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    os.chown(folder, 12_345, 12_345)
+    refused(folder / "opcua", made())
+    own(folder / "opcua")
+    found = list(folder.rglob("*"))
+    assert len(found) > 6
+    assert {(path.stat().st_uid, path.stat().st_gid) for path in found} == {(12_345, 12_345)}
 
 
 def test_own_certificate_that_is_renewed_is_another_and_the_old_one_is_kept(tmp_path: Path) -> None:

@@ -102,7 +102,11 @@ def _keep_old(folder: Path, now: datetime) -> None:
 
 
 def write(path: Path, content: bytes) -> None:
-    """Write a file that only its owner may read, whole or not at all."""
+    """Write a file that only its owner may read, whole or not at all.
+
+    Its owner is that of the folder in which all this lies: root may run a verb, and the agent must read what comes of it.
+    """
+    owner = next(each for each in path.parents if each.exists())
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".new")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -110,6 +114,10 @@ def write(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+    if os.geteuid() == 0:
+        whose = owner.stat()
+        for made in (temporary, *(each for each in path.parents if owner in each.parents)):
+            os.chown(made, whose.st_uid, whose.st_gid)
     temporary.rename(path)
 
 

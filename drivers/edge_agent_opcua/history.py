@@ -8,7 +8,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from edge_agent.contract import HistoryPart, NotConnected, Origin, Tag
+from edge_agent.contract import NO_HISTORY, HistoryPart, NotConnected, Origin, Tag
 from edge_agent_opcua.session import NodeId, Session, ua
 from edge_agent_opcua.values import readings_of, status_name, time_ns
 from edge_agent_opcua.wire import DataValue, DecodeError, Ticks, Wire
@@ -58,7 +58,7 @@ async def history(
         if isinstance(level.value, int) and level.value & _READ_BIT:
             able.append(tag)
         else:
-            yield HistoryPart(tag, [], error="the server keeps none of it")
+            yield HistoryPart(tag, [], error=NO_HISTORY)
     historizing = await session.read([nodes[tag] for tag in able], ua.AttributeIds.Historizing)
     started = await server_time(session, _START_TIME)
     ran = started is not None and started < start

@@ -33,6 +33,7 @@ from edge_agent.contract.commissioning import (
     Suggestion,
 )
 from edge_agent.contract.driver import (
+    NO_HISTORY,
     Driver,
     HasHistory,
     HistoryPart,
@@ -73,6 +74,7 @@ from edge_agent.contract.settings import (
 )
 
 __all__ = [
+    "NO_HISTORY",
     "NS_PER_S",
     "Browsed",
     "Browses",

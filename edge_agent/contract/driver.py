@@ -81,6 +81,10 @@ class Streams(Protocol):
         ...
 
 
+NO_HISTORY = "no_history"
+"""The error of a tag of which the device keeps no history: it is not asked again, and nobody is told."""
+
+
 class HistoryPart(NamedTuple):
     """A part of what a device recorded of one tag, in order of time: bounded in size, later than the part before it."""
 
@@ -94,7 +98,7 @@ class HistoryPart(NamedTuple):
     """The device ran and recorded every change through all of the asked time, so that between its readings, and before
     the first of them, a value holds."""
     error: str | None = None
-    """Why no more of this tag comes, where it is not complete."""
+    """Why no more of this tag comes, where it is not complete; `NO_HISTORY` where there is none."""
 
 
 @runtime_checkable

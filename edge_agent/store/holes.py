@@ -60,13 +60,18 @@ class Holes:
         self._connection.execute("UPDATE hole SET reached = ? WHERE id = ?", (reached, hole.id))
 
     def close(self, hole: Hole, known_from: int | None) -> None:
-        """Ask no more. What is known from `known_from` on supersedes the BAD readings that the outage wrote there."""
-        if known_from is not None:
-            self._connection.execute(
-                "DELETE FROM reading WHERE machine = 1 AND tag = (SELECT id FROM tag WHERE name = ?) "
-                "AND time >= ? AND time < ? AND quality = ? AND cause IN (?, ?)",
-                (hole.tag, max(hole.start, known_from), hole.until, int(Quality.BAD), *OUTAGES),
-            )
+        """Ask no more. What is known from `known_from` on supersedes the BAD readings that the outage wrote there.
+
+        A hole of which nothing was told is forgotten: a link that comes and goes must not fill the disk with them.
+        """
+        if known_from is None:
+            self._connection.execute("DELETE FROM hole WHERE id = ?", (hole.id,))
+            return
+        self._connection.execute(
+            "DELETE FROM reading WHERE machine = 1 AND tag = (SELECT id FROM tag WHERE name = ?) "
+            "AND time >= ? AND time < ? AND quality = ? AND cause IN (?, ?)",
+            (hole.tag, max(hole.start, known_from), hole.until, int(Quality.BAD), *OUTAGES),
+        )
         self._connection.execute("UPDATE hole SET closed = 1 WHERE id = ?", (hole.id,))
 
     def start_of(self, tag: str, first: int) -> int | None:
