@@ -104,7 +104,7 @@ def _keep_old(folder: Path, now: datetime) -> None:
 def write(path: Path, content: bytes) -> None:
     """Write a file that only its owner may read, whole or not at all.
 
-    Its owner is that of the folder in which all this lies: root may run a verb, and the agent must read what comes of it.
+    Its owner is that of the folder in which all this lies: root may run a verb, and the agent must read what it made.
     """
     owner = next(each for each in path.parents if each.exists())
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
