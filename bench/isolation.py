@@ -22,7 +22,7 @@ SETTLE_S = 1.0
 ROUNDS = 3
 
 
-def run(folder: Path, seconds: float, links: int = LINKS) -> list[Figure]:
+def run(folder: Path, seconds: float, links: int = LINKS, rounds: int = ROUNDS) -> list[Figure]:
     """The mean deviation of the good links' polls from their clock, with a bad neighbour, beside without."""
     spans: dict[str, list[tuple[int, int]]] = {"well": [], "dead": [], "babble": []}
     with (
@@ -33,13 +33,13 @@ def run(folder: Path, seconds: float, links: int = LINKS) -> list[Figure]:
         ports = [int(port) for port in said(servers, "ports").split()] + [int(said(neighbour, "port"))]
         with running_agent(configure(folder, url, devices=_devices(ports))) as agent:
             agent.wait_until_connected(links)
-            time.sleep(min(WARM_UP_S, seconds))
-            for _ in range(ROUNDS):
+            time.sleep(min(WARM_UP_S, seconds / 2))
+            for _ in range(rounds):
                 for mood in ("well", "dead", "well", "babble"):
                     _tell(neighbour, mood)
-                    time.sleep(min(SETTLE_S, seconds))
+                    time.sleep(min(SETTLE_S, seconds / 5))
                     began = time.time_ns()
-                    time.sleep(seconds / ROUNDS / 2)
+                    time.sleep(seconds / rounds / 2)
                     spans[mood].append((began, time.time_ns()))
         jitter = {
             mood: mean(_jitter_us(agent.data, links - 1, span) for span in found) for mood, found in spans.items()

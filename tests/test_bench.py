@@ -26,7 +26,7 @@ def test_bench_opcua_gives_cost_and_memory(tmp_path: Path) -> None:
 
 
 def test_bench_isolation_gives_the_jitter_with_a_bad_neighbour_beside_that_without(tmp_path: Path) -> None:
-    figures = isolation.run(tmp_path, seconds=3, links=2)
+    figures = isolation.run(tmp_path, seconds=1, links=2, rounds=1)
     assert [figure.unit for figure in figures] == ["µs", "µs"]
     assert all(figure.value > 0 and figure.peer and figure.bar for figure in figures)
 

@@ -16,11 +16,8 @@ from typing import Any
 import pytest
 from serial_instrument import Instrument, serial_device
 
-from edge_agent.clock import SystemClock
 from edge_agent.config import load
 from edge_agent.contract import ConfigError, Heard, NotConnected, Quality, Sniffs
-from edge_agent.intake import Intake, TagState
-from edge_agent.poller import Link
 from edge_agent_serial import SerialDriver
 from edge_agent_serial.settings import SerialSettings
 
@@ -210,34 +207,3 @@ async def test_instrument_that_is_told_once_to_repeat_is_told_once_and_listened_
     found = await streamed(device, instrument, b"S S     100.00 g\r\n", b"S D     101.00 g\r\n", count=2)
     assert found == [100.0, 101.0]
     assert instrument.requests == [b"SIR\r\n"]
-
-
-async def test_adapter_that_comes_back_after_a_long_absence_is_read_within_five_seconds(instrument: Instrument) -> None:
-    """Through the link's own task, whose back-off has grown to ten seconds by then."""
-    device = serial_device(str(instrument.path), {"w": {"address": "weight"}}, profile="sics", poll="200 ms",
-                           timeout="200 ms", drain="50 ms")  # fmt: skip
-    (tag,) = device.tags
-    instrument.script = lambda request: instrument.send(b"S S     100.00 g\r\n")
-    states = {tag: TagState(tag, 0, machine=False, refresh_ns=60 * NS, max_skew_ns=2 * NS)}
-    link = Link("line", SerialDriver([device]), [device], Intake(states), lambda rows: None, SystemClock())
-    (figures,) = link.figures
-    task = asyncio.create_task(link.run())
-
-    async def until(connected: bool, limit_s: float) -> float:
-        began = asyncio.get_running_loop().time()
-        async with asyncio.timeout(limit_s):
-            while figures.connected is not connected:  # noqa: ASYNC110 - figures are asked
-                await asyncio.sleep(0.02)
-        return asyncio.get_running_loop().time() - began
-
-    try:
-        await until(True, 5)
-        instrument.unplug()
-        assert await until(False, 5) < 1
-        link._outage.failures = 20  # as after minutes
-        await asyncio.sleep(2.5)
-        instrument.plug()
-        assert await until(True, 8) < 5
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
