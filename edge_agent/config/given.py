@@ -30,6 +30,6 @@ def given_settings(model: type[S], driver: str, url: str, options: Mapping[str, 
     settings = None if entry is None else validated(model, entry, (), report)
     if settings is None:
         # Lines and columns of a text that nobody has written would only confuse.
-        faults = [str(fault).removeprefix(f"{fault.place}: ") for fault in report.result()]
+        faults = [str(fault).removeprefix(f"{fault.place}: ").removeprefix("error: ") for fault in report.result()]
         raise ConfigError("\n".join(faults) or f"{url}: these settings cannot be used")
     return settings
