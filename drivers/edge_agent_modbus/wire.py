@@ -3,8 +3,8 @@
 An answer is taken only when its transaction (TCP), unit, function, byte count, length and CRC (RTU) are those of the
 request that is waiting. Over TCP a late answer is known by its transaction and dropped, and a stream whose frames have
 lost their boundaries is dropped as a whole, because what is yet to come of it could be taken for something else. RTU
-has no transactions: after anything but a right answer the line must be quiet for as long as an answer may be late before
-the next request goes out. That state outlives the connection, because a late answer does too.
+has no transactions: after anything but a right answer the line must be quiet for as long as an answer may be late,
+before the next request goes out. That state outlives the connection, because a late answer does too.
 """
 
 from __future__ import annotations
