@@ -117,6 +117,7 @@ def test_no_number_is_ever_taken_out_of_an_overload(profile: str) -> None:
         ({"unit": "kg"}, "unit_mismatch"),
         ({"unit": "g"}, 100.0),
         ({}, 100.0),
+        ({"unit": "kg", "scale": 1.0}, "unit_mismatch"),
         ({"unit": "kg", "scale": 0.001, "wire_unit": "g"}, 100.0),
         ({"unit": "kg", "scale": 0.001, "wire_unit": "kg"}, "unit_mismatch"),
     ],
@@ -188,7 +189,23 @@ def test_columns_are_counted_from_one_may_overlap_and_lose_their_spaces() -> Non
     assert readings(b"A:   12.50 k", tags, columns=columns)["weight"].cause == "pattern_mismatch", "it is cut"
 
 
-@pytest.mark.parametrize("columns", [{"weight": "0-4"}, {"weight": "5-4"}, {"weight": "a-b"}, {"a b": "1-2"}])
+COLUMNS_THAT_ARE_NONE = ({"weight": "0-4"}, {"weight": "5-4"}, {"weight": "a-b"}, {"a b": "1-2"})
+
+
+@pytest.mark.parametrize(("frame", "column"), [(b"-12.34", "2-6"), (b"1.5E3", "1-3"), (b"1.5E3", "1-4")])
+def test_column_that_leaves_out_a_sign_or_an_exponent_gives_no_number(frame: bytes, column: str) -> None:
+    (one,) = readings(frame, {"w": {"address": "w", "type": "float"}}, columns={"w": column}).values()
+    assert (one.value, one.cause) == (None, "cut_number")
+
+
+def test_integer_of_thousands_of_digits_is_out_of_range_and_zeros_in_front_are_none() -> None:
+    tags = {"n": {"address": "n", "type": "int"}}
+    settings: dict[str, Any] = {"pattern": "(?P<n>[0-9]+)"}
+    assert readings(b"9" * 5_000, tags, **settings)["n"].cause == "out_of_range"
+    assert readings(b"0" * 5_000 + b"42", tags, **settings)["n"].value == 42
+
+
+@pytest.mark.parametrize("columns", COLUMNS_THAT_ARE_NONE)
 def test_columns_that_are_none_say_what_to_write(columns: dict[str, str]) -> None:
     with pytest.raises(ValidationError, match=r"columns|weight: 3-10"):
         device({"weight": {"address": "weight"}}, columns=columns)

@@ -14,7 +14,7 @@ _WORDS = {
     "1": True, "true": True, "on": True, "yes": True,
     "0": False, "false": False, "off": False, "no": False,
 }  # fmt: skip
-_SMALLEST, _LARGEST = -(2**63), 2**64 - 1
+_SMALLEST, _LARGEST, _MOST_DIGITS = -(2**63), 2**64 - 1, 20
 
 
 class Framer:
@@ -138,7 +138,10 @@ def _integer(text: str) -> int:
     match = _INTEGER.fullmatch(text.strip(" "))
     if match is None:
         raise Unusable("not_a_number")
-    value = int(match[1] + match[2])
+    digits = match[2].lstrip("0") or "0"
+    if len(digits) > _MOST_DIGITS:  # Python itself refuses to read more than some thousands
+        raise Unusable("out_of_range")
+    value = int(match[1] + digits)
     if not _SMALLEST <= value <= _LARGEST:
         raise Unusable("out_of_range")
     return value

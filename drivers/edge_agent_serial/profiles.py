@@ -117,7 +117,7 @@ class Dialect:
     def _other_unit(self, tag: Tag, match: re.Match[str]) -> bool:
         """Whether the instrument shows another unit than the tag is in: grams that are taken for kilograms."""
         wanted = getattr(tag.settings, "wire_unit", None)
-        if wanted is None and tag.settings.scale is None:
+        if wanted is None and tag.settings.scale in (None, 1.0):
             wanted = tag.settings.unit
         if wanted is None or "unit" not in self.groups or not (shown := (match["unit"] or "").strip()):
             return False
@@ -132,7 +132,7 @@ def _goes_on(match: re.Match[str], group: str) -> bool:
     )
 
 
-_PART_OF_A_NUMBER = "0123456789."
+_PART_OF_A_NUMBER = "0123456789.+-eE"
 _NUMBER = r"[+-]? *[0-9]+(?:\.[0-9]+)?"
 _UNIT = r"(?P<unit>[A-Za-z%]+)"
 _OVERFLOWING = (re.compile(r".*(?:\^{3,}|-{3,}|_{3,}|\bO-?L\b|\bOL,|\bErr\b).*"), "overload")
