@@ -8,8 +8,11 @@ from pathlib import Path
 
 import modbus_peers
 import pytest
+from modbus_peers import answer_to, make_device, oracle, rtu, values
 
 from bench import attribution, modbus_lies
+from bench.attribution import Wire, WiredDriver
+from bench.modbus_lies import Answer
 from bench.virtual import run_virtually
 
 
@@ -40,6 +43,52 @@ def test_attribution_asks_the_oracle_of_the_other_tests() -> None:
     assert modbus_lies.rtu(b"\5\3\2\1\2") == modbus_peers.rtu(b"\5\3\2\1\2")
     request = b"\5\3\0\7\0\3"
     assert modbus_lies.answer_to(request) == modbus_peers.answer_to(request)
+
+
+def late_line(damaged_echo: bool) -> Wire:
+    """A serial line whose first answer is late by half the drain of 100 ms, and whose others are nearly late."""
+    asked: list[bytes] = []
+
+    def say(frame: bytes) -> Answer:
+        asked.append(frame)
+        right = rtu(answer_to(frame[:6]))
+        if len(asked) > 1:
+            return [(0.001, frame)] * damaged_echo + [(0.09, right)]
+        return [(0.001, flip(frame))] * damaged_echo + [(0.15, right)]
+
+    return Wire(say, 8, outlives=True)
+
+
+def flip(frame: bytes) -> bytes:
+    return frame[:2] + bytes((frame[2] ^ 4,)) + frame[3:]
+
+
+async def read_behind(given_up: str, drain: str) -> dict[str, object]:
+    """What the second tag is said to be, after the read of the first was given up before its time-out."""
+    echo = given_up == "damaged echo"
+    device = make_device(
+        "rtu:///dev/line?baud=115200", ["holding:1", "holding:30"], timeout="100 ms", drain=drain, echo=echo
+    )
+    driver = WiredDriver([device], late_line(echo))
+    await driver.connect()
+    reading = asyncio.ensure_future(driver.read(device, device.tags[:1]))
+    await asyncio.sleep(0.005)
+    if given_up == "cancelled":
+        reading.cancel()
+    elif given_up == "cut off":
+        await driver.close()
+    await asyncio.wait([reading])
+    if given_up == "cut off":
+        await driver.connect()
+    return values(await driver.read(device, device.tags[1:]))
+
+
+@pytest.mark.parametrize("given_up", ["cancelled", "cut off", "damaged echo"])
+@pytest.mark.parametrize("drain", ["100 ms", "60 ms"])
+def test_serial_answer_to_a_request_given_up_before_its_timeout_is_not_taken_for_the_next(
+    given_up: str, drain: str
+) -> None:
+    assert run_virtually(read_behind(given_up, drain)) == {"t1": oracle(1, 30)}
 
 
 def test_virtual_loop_jumps_to_the_next_timer() -> None:

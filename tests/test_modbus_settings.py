@@ -52,7 +52,7 @@ def test_address_in_any_notation_names_its_place(given: Any, table: str, address
     [
         (1, "coil:0"),
         (0, "coil:0"),
-        (10000, "1 to 65536"),
+        (10000, "coil:9999"),
         (40000, "1 to 65536"),
         (20001, "begin with 1"),
         (465537, "1 to 65536"),

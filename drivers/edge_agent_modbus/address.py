@@ -155,9 +155,9 @@ def _modicon(digits: str) -> Place:
     number = int(digits)
     if number < 0:
         raise ValueError(f"an address is not negative; write {FORMS}")
-    if len(digits) not in (5, 6):
+    if len(digits) not in (5, 6) or digits == "10000":
         raise ValueError(
-            f"{number} names no table; write coil:{max(number - 1, 0)} for Modicon {number:05d}, "
+            f"{number} names no table; write coil:{max(number - 1, 0)} for Modicon 0{number:04d}, "
             f"holding:{number} for a register counted from 0, or all five or six digits: 40001, 400001"
         )
     table = _MODICON.get(digits[0])

@@ -81,5 +81,8 @@ class RtuExchange(Exchange):
         return bytes(self._buffer) if len(self._buffer) >= REFUSAL_FRAME_BYTES else b""
 
     def _disturbed(self) -> None:
+        now_s = self._loop.time()
         self._quiet_s = max(self._quiet_s, self._drain_s)
-        self._heard = self._loop.time()
+        self._heard = now_s
+        # Given up early (cancelled, cut off, nonsense), its answer may still come in time, and then late.
+        self._free_s = max(now_s, self._due_s) + self._drain_s

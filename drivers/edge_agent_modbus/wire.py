@@ -4,7 +4,8 @@ An answer is taken only when its transaction (TCP), unit, function, byte count, 
 request that is waiting. Over TCP a late answer is known by its transaction and dropped, and a stream whose frames have
 lost their boundaries is dropped as a whole, because what is yet to come of it could be taken for something else. RTU
 has no transactions: after anything but a right answer the line must be quiet for as long as an answer may be late,
-before the next request goes out. That state outlives the connection, because a late answer does too.
+before the next request goes out, counted from the end of the time-out, also where the request was given up before.
+That state outlives the connection, because a late answer does too.
 """
 
 from __future__ import annotations
@@ -54,6 +55,8 @@ class Exchange(ABC):
         self._lost: str | None = "not connected yet"
         self._quiet_s = 0.0  # how long the line must have been quiet before the next request; 0: it is settled
         self._heard = 0.0  # when the line was last busy, as the loop counts seconds
+        self._due_s = 0.0  # until when the answer to the newest request is in time
+        self._free_s = 0.0  # until when an answer that was given up may come; 0: none is out
         self._drain_s = 0.0  # how long after its time-out the answer to the newest request may still come
         self._unasked = 0
         self._stray = b""
@@ -101,11 +104,13 @@ class Exchange(ABC):
 
     async def _ask(self, request: Request, limit_s: float, pause_s: float, drain_s: float) -> bytes | int:
         quiet_s = self._quiet_s or max(pause_s, self.silence_s)
-        if self._lost is None and (self._quiet_s or (quiet_s and self._heard + quiet_s > self._loop.time())):
+        if self._lost is None and (
+            self._quiet_s or self._free_s or (quiet_s and self._heard + quiet_s > self._loop.time())
+        ):
             await self._settle(max(quiet_s, pause_s))
         if self._lost is not None:
             raise NotConnected(self._lost)
-        self._quiet_s = 0.0
+        self._quiet_s = self._free_s = 0.0
         self._unasked = 0
         self._request = request
         on_the_wire_s = self.wire_time_s(request)
@@ -113,7 +118,8 @@ class Exchange(ABC):
         self._drain_s = drain_s + on_the_wire_s
         answer: asyncio.Future[bytes | int] = self._loop.create_future()
         self._answer = answer
-        timer = self._loop.call_later(limit_s, self._expire, limit_s)
+        self._due_s = self._loop.time() + limit_s
+        timer = self._loop.call_at(self._due_s, self._expire, limit_s)
         self._send(request)
         answered = False
         try:
@@ -179,12 +185,12 @@ class Exchange(ABC):
         abort()
 
     async def _settle(self, quiet_s: float) -> None:
-        """Wait until the line has been quiet for so long."""
+        """Wait until the line has been quiet for so long, and no answer is out any more."""
         # A task may run before the loop hands over bytes that came in the same round: two rounds let them in.
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        give_up = self._loop.time() + _SETTLE_PERIODS * quiet_s
-        while (left_s := self._heard + quiet_s - self._loop.time()) > 0:
+        give_up = max(self._loop.time(), self._free_s) + _SETTLE_PERIODS * quiet_s
+        while (left_s := max(self._heard + quiet_s, self._free_s) - self._loop.time()) > 0:
             if self._loop.time() > give_up:
                 raise Nonsense(self._stray)
             await asyncio.sleep(left_s)
