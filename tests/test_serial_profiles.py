@@ -49,7 +49,7 @@ def weighed(profile: str, frame: bytes) -> tuple[Any, Any, Any]:
     ("profile", "frame", "expected"),
     [
         ("sics", b"S S     100.00 g", (100.0, True, "g")),
-        ("sics-repeat", b"S D       1.5 kg", (1.5, False, "kg")),
+        ("sics-repeat", b"S D        1.5 kg", (1.5, False, "kg")),
         ("and", b"ST,+00123.45  g", (123.45, True, "g")),
         ("and", b"US,-00000.10 kg", (-0.1, False, "kg")),
         ("and", b"QT,+00000012 PC", (12.0, True, "PC")),
@@ -77,6 +77,8 @@ def test_scale_says_its_weight_whether_it_is_stable_and_the_unit(
         ("sics", b"S +", "overload"),
         ("sics", b"S -", "underload"),
         ("sics", b"S I", "not_executable"),
+        ("sics", b"S S    100.00 g", "pattern_mismatch"),  # a character was lost
+        ("sics", b"S S      10.00  g", "pattern_mismatch"),
         ("and", b"OL,+9999999E+19", "overload"),
         ("and", b"OL,-9999999E+19", "underload"),
         ("and", b"ST,+0123.45  g", "pattern_mismatch"),  # a character was lost
@@ -127,6 +129,13 @@ def test_grams_are_never_taken_for_kilograms(tag: dict[str, Any], expected: Any)
     assert (weight.cause if weight.quality is Quality.BAD else weight.value) == expected
 
 
+@pytest.mark.parametrize("frame", [b"  100.00   ", b"  100.00 g "])
+def test_blank_unit_is_not_taken_for_that_of_the_tag(frame: bytes) -> None:
+    tag = {"weight": {"address": "weight", "type": "float", "unit": "kg"}}
+    (weight,) = readings(frame, tag, columns={"weight": "1-8", "unit": "10-11"}).values()
+    assert (weight.value, weight.cause) == (None, "unit_mismatch")
+
+
 def test_scaled_value_with_a_unit_must_say_the_unit_on_the_wire() -> None:
     plc = device({"weight": {"address": "weight", "unit": "kg", "scale": 0.001}}, profile="sics")
     with pytest.raises(ConfigError, match=r"scale.weight: .*wire_unit: g"):
@@ -150,6 +159,11 @@ def test_scanner_gives_code_and_symbology_and_keeps_gs1_separators() -> None:
     assert (plain["code"].value, plain["kind"].quality) == ("4012345678901", Quality.BAD)
 
 
+def test_aim_identifier_without_a_code_is_no_code() -> None:
+    found = readings(b"]C1", {"code": {"address": "code", "type": "string"}}, profile="scanner")
+    assert (found["code"].value, found["code"].cause) == (None, "pattern_mismatch")
+
+
 # ----------------------------------------------------------------------------------------------------------- NMEA
 
 GGA = b"$GPGGA,123519,4807.038,N,01131.000,E,1,08,0.9,545.4,M,46.9,M,,*47"
@@ -165,6 +179,23 @@ def test_nmea_fields_are_addressed_by_sentence_and_number() -> None:
     found = readings(GGA, tags, profile="nmea")
     assert (found["quality"].value, found["height"].value, found["age"].cause) == (1, 545.4, "no_value")
     assert "speed" not in found, "another sentence says nothing of it"
+
+
+def _sentence(body: bytes) -> bytes:
+    return b"$" + body + b"*" + KINDS["xor"](body).hex().upper().encode()
+
+
+def test_nmea_sentence_of_several_talkers_speaks_only_for_the_tag_that_names_its_own() -> None:
+    plc = device({"any": {"address": "GSV.3"}, "gps": {"address": "GPGSV.3"}}, profile="nmea")
+    assert isinstance(plc.settings, SerialSettings)
+    dialect = plc.settings.dialect()
+
+    def said(body: bytes) -> dict[str, Any]:
+        return {one.tag.short_name: one.value or one.cause for one in dialect.readings(_sentence(body), plc.tags)}
+
+    assert said(b"GPGSV,3,1,11") == {"any": "11", "gps": "11"}
+    assert said(b"GLGSV,2,1,07") == {"any": "several_talkers"}
+    assert said(b"GPGSV,3,1,12") == {"any": "several_talkers", "gps": "12"}
 
 
 @pytest.mark.parametrize("frame", [GGA.replace(b"545.4", b"645.4"), GGA[:-1] + b"8", GGA[:-3], GGA[1:], b"$", b""])

@@ -20,6 +20,7 @@ from edge_agent.contract import (
     NotConnected,
     ProtocolFault,
     Reading,
+    SameAdapter,
     ScanRequest,
     ScanStep,
     Tag,
@@ -78,6 +79,7 @@ class ModbusDriver(Driver):
         self._time = time.monotonic
         self._exchange = exchange_for(self._target, any(settings.echo for settings in self._settings.values()))
         self._port: Port | None = None
+        self._same = SameAdapter(self._target.place)
         # By identity: to hash 200 tags at each poll would cost a tenth of the reading itself.
         self._plans: dict[int, tuple[tuple[Tag, ...], Plan]] = {}
 
@@ -101,7 +103,7 @@ class ModbusDriver(Driver):
             await asyncio.sleep(self._connect_delay_s)
 
     async def _new_port(self) -> Port:
-        return await open_port(self._target, max(self._limit_s.values()), self._exchange)
+        return await open_port(self._target, max(self._limit_s.values()), self._exchange, self._same)
 
     async def close(self) -> None:
         """Let go of the connection or the serial port, within two seconds."""

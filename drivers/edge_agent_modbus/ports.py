@@ -13,7 +13,7 @@ from typing import Protocol, cast
 
 import serial
 
-from edge_agent.contract import NotConnected
+from edge_agent.contract import NotConnected, SameAdapter
 from edge_agent_modbus.mbap import MbapExchange
 from edge_agent_modbus.rtu import RtuExchange
 from edge_agent_modbus.settings import Target
@@ -45,14 +45,14 @@ def exchange_for(target: Target, echo: bool = False) -> Exchange:
     return RtuExchange(_BITS_PER_CHARACTER / target.line.baud if target.scheme == "rtu" else 0.0, echo)
 
 
-async def open_port(target: Target, limit_s: float, exchange: Exchange) -> Port:
-    """The open connection to the target, carrying the exchange.
+async def open_port(target: Target, limit_s: float, exchange: Exchange, same: SameAdapter | None = None) -> Port:
+    """The open connection to the target, carrying the exchange; on a serial line through the `same` adapter as before.
 
     Raises:
         NotConnected: it cannot be opened; the message says what to check.
     """
     if target.scheme == "rtu":
-        return await _open_serial(target, limit_s, exchange)
+        return await _open_serial(target, limit_s, exchange, same)
     return await _open_tcp(target, limit_s, exchange)
 
 
@@ -193,20 +193,26 @@ def _is_pty(path: str) -> bool:
     return os.major(Path(path).stat().st_rdev) in _PTY_MAJORS
 
 
-def _open(target: Target) -> serial.Serial:
+def _open(target: Target, same: SameAdapter | None) -> serial.Serial:
     line = target.line
     parity = "N" if _is_pty(target.place) else line.parity
     port = serial.Serial(
         target.place, line.baud, parity=parity, stopbits=line.stop, timeout=0, write_timeout=0, exclusive=True
     )
+    try:
+        if same is not None:
+            same.check(port.fileno())
+    except BaseException:
+        _close(port)
+        raise
     with contextlib.suppress(OSError, termios.error):
         termios.tcflush(port.fileno(), termios.TCIFLUSH)
     return port
 
 
-async def _open_serial(target: Target, limit_s: float, exchange: Exchange) -> Port:
+async def _open_serial(target: Target, limit_s: float, exchange: Exchange, same: SameAdapter | None) -> Port:
     limit_s = max(limit_s, _OPEN_LIMIT_S)
-    opening = asyncio.get_running_loop().run_in_executor(None, _open, target)
+    opening = asyncio.get_running_loop().run_in_executor(None, _open, target, same)
     try:
         async with asyncio.timeout(limit_s):
             port = await asyncio.shield(opening)

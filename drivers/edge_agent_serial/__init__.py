@@ -27,9 +27,9 @@ yes/no) or `string`; a number is taken only from a text that is a number and not
 
 Causes of BAD readings: `pattern_mismatch` (the frame, or the bool, is none that the pattern means), `not_a_number`,
 `out_of_range` (an integer of more than 64 bits), `checksum_error`, `unit_mismatch`, `no_value` (an empty field),
-`frame_too_long`, `incomplete_frame` (the line fell silent within a frame), `parity_error`, `overflow` (more came than
-was taken), and from scales `overload`, `underload`, `not_executable`, `syntax_error`, `transmission_error`,
-`logical_error`.
+`several_talkers` (NMEA), `frame_too_long`, `incomplete_frame` (the line fell silent within a frame), `parity_error`,
+`overflow` (more came than was taken), and from scales `overload`, `underload`, `not_executable`, `syntax_error`,
+`transmission_error`, `logical_error`.
 
 What the peer must support: text frames with an end, or of one length. An instrument that is asked answers within
 `timeout`. Its answers bear no number, so one that comes later is told from the next request's only by waiting: after a

@@ -15,6 +15,7 @@ from edge_agent.contract import (
     Heard,
     NotConnected,
     Reading,
+    SameAdapter,
     Suggestion,
     Tag,
     bad,
@@ -55,6 +56,7 @@ class SerialDriver(Driver):
         self._first = next(iter(self._instruments.values()))
         self._check_shared()
         self._port: Port | None = None
+        self._same = SameAdapter(self._first.settings.url)
         self._drain_s = max(one.settings.drain for one in self._instruments.values()) / NS_PER_S
         self._doubtful = True  # an answer to an earlier request may still come
         self._answer_until = 0.0  # when that request's time is over, or the port was opened (monotonic)
@@ -72,13 +74,13 @@ class SerialDriver(Driver):
         """Open the port, from nothing.
 
         Raises:
-            NotConnected: it is not there, in use, or did not open in time.
+            NotConnected: it is not there, in use, another adapter than before, or did not open in time.
         """
         await self.close()
         settings = self._first.settings
         if self._port is not None and self._port.alive:
             raise NotConnected(f"{settings.url}: still being closed by the system; is the adapter hung?")
-        self._port = Port(settings.url, settings.line)
+        self._port = Port(settings.url, settings.line, self._same)
         self._doubtful = True
         try:
             await self._port.open(_OPEN_LIMIT_S)

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import serial
 
-from edge_agent.contract import NotConnected
+from edge_agent.contract import NotConnected, SameAdapter
 from edge_agent_serial.settings import Line
 
 BUFFERED_BYTES = 256 * 1024
@@ -52,8 +52,9 @@ class Chunk(NamedTuple):
 class Port:
     """One opening of a serial port: `open`, then `write` and `receive`, then `close`; a new one for each connection."""
 
-    def __init__(self, url: str, line: Line) -> None:
+    def __init__(self, url: str, line: Line, same: SameAdapter | None = None) -> None:
         self.url, self.line = url, line
+        self._same = same
         self.last_byte_at = 0.0
         self._lock = threading.Lock()
         self._bell = -1  # an eventfd that wakes the thread; guarded by the lock, so that no foreign descriptor is rung
@@ -82,6 +83,8 @@ class Port:
         try:
             async with asyncio.timeout(limit_s):
                 await self._opened
+        except NotConnected as error:
+            raise NotConnected(str(error), retry_within_s=LOOK_AGAIN_S) from error
         except TimeoutError as error:
             raise NotConnected(f"{self.url}: did not open within {limit_s:g} s; is the host reachable?") from error
         except _FOREIGN as error:
@@ -202,9 +205,11 @@ class Port:
         port: serial.SerialBase | None = None
         try:
             port = _open(self.url, self.line)
+            if self._same is not None and self.url.startswith("/"):
+                self._same.check(_descriptor(port))
             self._tell(self._opened)
             self._serve(port)
-        except _FOREIGN as error:
+        except (NotConnected, *_FOREIGN) as error:
             self._lost = error
         finally:
             if port is not None:

@@ -119,8 +119,9 @@ class Dialect:
         wanted = getattr(tag.settings, "wire_unit", None)
         if wanted is None and tag.settings.scale in (None, 1.0):
             wanted = tag.settings.unit
-        if wanted is None or "unit" not in self.groups or not (shown := (match["unit"] or "").strip()):
+        if wanted is None or "unit" not in self.groups:
             return False
+        shown = (match["unit"] or "").strip()
         return wanted not in (shown, UCUM.get(shown.lower()))
 
 
@@ -140,7 +141,7 @@ _BELOW = (re.compile(r"OL,(?:(?:GS|NT|TR),)?-.*"), "underload")
 _STABLE = {"stable": {"S": True, "D": False, "ST": True, "QT": True, "US": False, "U": False, "": True, "?": False}}
 
 SICS = Dialect(
-    pattern=re.compile(r"S (?P<stable>[SD]) +(?P<weight>-? *[0-9]+(?:\.[0-9]+)?) +(?P<unit>\S+) *"),
+    pattern=re.compile(r"S (?P<stable>[SD]) (?=.{10} \S) *(?P<weight>-?[0-9]+(?:\.[0-9]+)?) (?P<unit>\S+) *"),
     request=b"SI\r\n",
     refusals={
         "S I": "not_executable",
@@ -154,7 +155,8 @@ SICS = Dialect(
     words=_STABLE,
     stability="stable",
 )
-"""MT-SICS level 0: balances and scales of Mettler-Toledo, and those that follow it, such as KERN's KCP."""
+"""MT-SICS level 0: balances and scales of Mettler-Toledo, and those that follow it, such as KERN's KCP. A weight stands
+at the right of ten characters: one that lost a digit is none."""
 
 SICS_REPEAT = replace(SICS, request=b"", begin=b"SIR\r\n")
 """The same, asked once to tell every weight by itself."""
@@ -194,15 +196,21 @@ CAS = Dialect(
 )
 """CAS and its like: a flag, gross or net, sign and weight; it sends by itself."""
 
-SCANNER = Dialect(pattern=re.compile(r"(?:\](?P<symbology>[A-Za-z][0-9A-Za-z]))?(?P<code>.+)", re.DOTALL))
-"""Bar-code scanners, with the AIM identifier where that is switched on; GS1 separators stay in the code."""
+SCANNER = Dialect(pattern=re.compile(r"(?:\](?P<symbology>[A-Za-z][0-9A-Za-z]))?+(?P<code>.+)", re.DOTALL))
+"""Bar-code scanners, with the AIM identifier where that is switched on, which by itself is no code; GS1 separators stay
+in the code."""
 
 
+@dataclass(frozen=True)
 class Sentences(Dialect):
     """NMEA 0183: each sentence speaks for the tags of its own type, and the others keep what they have.
 
-    An address is a sentence's type and the number of a field, counted from 1: `GGA.2`.
+    An address is a sentence's type and the number of a field, counted from 1: `GGA.2`; with its talker, `GPGSV.3`,
+    where several send that sentence. Without it a second talker makes the tag BAD: they are not one value.
     """
+
+    talkers: dict[str, str] = field(init=False, default_factory=dict, compare=False)
+    """Who was heard to send each type of sentence; the empty text: more than one."""
 
     def readings(self, frame: bytes | None, tags: tuple[Tag, ...]) -> list[Reading]:
         """A reading for each tag of this sentence; for all of them where the frame is damaged."""
@@ -210,14 +218,19 @@ class Sentences(Dialect):
         if frame is None or body is None:
             return [bad(tag, "frame_too_long" if frame is None else "checksum_error") for tag in tags]
         name, *fields = body.decode("latin-1").split(",")
+        talker, kind = name[:2], name[2:]
+        if self.talkers.setdefault(kind, talker) != talker:
+            self.talkers[kind] = ""
         return [
-            self._field(tag, fields, int(number))
+            self._field(tag, fields, int(number), alone=sentence == name or self.talkers[kind] == talker)
             for tag in tags
             for sentence, _, number in (str(tag.settings.address).partition("."),)
-            if name[2:] == sentence
+            if sentence in (name, kind)
         ]
 
-    def _field(self, tag: Tag, fields: list[str], number: int) -> Reading:
+    def _field(self, tag: Tag, fields: list[str], number: int, *, alone: bool) -> Reading:
+        if not alone:
+            return bad(tag, "several_talkers")
         text = fields[number - 1] if number <= len(fields) else ""
         if not text:
             return bad(tag, "no_value")

@@ -167,7 +167,7 @@ class SerialTagSettings(TagSettings):
     """One value of a serial instrument."""
 
     address: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\.[1-9][0-9]?)?$")]
-    """A group of the device's pattern or profile, such as weight, unit or stable; of NMEA a field: `GGA.2`."""
+    """A group of the device's pattern or profile, such as weight or stable; of NMEA a field: `GGA.2`, `GPGSV.3`."""
     wire_unit: str | None = None
     """The unit that the instrument must show, where `scale` makes another of it; `unit` unless given."""
     type: Literal["float", "int", "string", "bool"] | None = None

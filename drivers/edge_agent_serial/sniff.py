@@ -11,8 +11,9 @@ from collections.abc import AsyncGenerator, Iterator, Sequence
 from pydantic import ValidationError
 
 from edge_agent.contract import ConfigError, Heard, NotConnected, Suggestion
+from edge_agent_serial.checksums import nmea
 from edge_agent_serial.port import Port
-from edge_agent_serial.profiles import PROFILES, Dialect
+from edge_agent_serial.profiles import PROFILES
 from edge_agent_serial.settings import SerialSettings, parse_line
 
 OPEN_LIMIT_S = 9.0
@@ -23,7 +24,10 @@ ENDS = (b"\r\n", b"\r", b"\n", b"\x03")
 """What ends a frame, the first one that is there."""
 _NUMBER = re.compile(r"[+-]? *[0-9]+(?:\.[0-9]+)?")
 _LONGEST_PATTERN = 1_000
-_TRIED = ("sics", "and", "cas", "ohaus", "nmea")
+_TRIED = ("sics", "and", "cas", "ohaus", "nmea", "scanner")
+_SENTENCE = re.compile(r"[A-Z][A-Z0-9]{4},")
+_CODE = re.compile(r"\][A-Za-z][0-9A-Za-z][ -~\x1d]+|(?=.*[0-9])[0-9A-Za-z-]{6,}")
+"""What a bar-code scanner sends: an AIM identifier before it, or six letters and digits or more."""
 
 
 async def sniff(url: str, line: str | None, request: bytes) -> AsyncGenerator[Heard, None]:
@@ -91,10 +95,11 @@ def suggest(url: str, line: str | None, heard: Sequence[Heard]) -> Suggestion:
     frames = [one.data.removeprefix(start) for one in heard if one.end == end]
     notes = [f"{len(frames)} frames, ended by {_shown(end) if end else 'silence'}"]
     for name in _TRIED:
-        if any(map(PROFILES[name].recognizes, frames)) and _most(PROFILES[name], frames):
+        known = [frame for frame in frames if _knows(name, frame)]
+        if known and len(known) * 2 >= len(frames):
             notes.append(f"they look like the profile {name}")
             return Suggestion(
-                _yaml(url, line, start, end, [f"profile: {name}"], _of_profile(name, frames)), tuple(notes)
+                _yaml(url, line, start, end, [f"profile: {name}"], _of_profile(name, known)), tuple(notes)
             )
     pattern, groups = _pattern(frames)
     notes.append("the names are guesses: call each what it is")
@@ -102,16 +107,23 @@ def suggest(url: str, line: str | None, heard: Sequence[Heard]) -> Suggestion:
     return Suggestion(_yaml(url, line, start, end, keys, groups), tuple(notes))
 
 
-def _most(dialect: Dialect, frames: Sequence[bytes]) -> bool:
-    return sum(map(dialect.recognizes, frames)) * 2 >= len(frames)
+def _knows(name: str, frame: bytes) -> bool:
+    """Whether the profile means such a frame; of a scanner's, that takes anything, whether it is like a code."""
+    if name == "nmea":
+        body = nmea(frame)
+        return body is not None and _SENTENCE.match(body.decode("latin-1")) is not None
+    if name == "scanner":
+        return _CODE.fullmatch(frame.decode("latin-1")) is not None
+    return PROFILES[name].recognizes(frame)
 
 
-def _of_profile(name: str, frames: Sequence[bytes]) -> dict[str, str]:
+def _of_profile(name: str, known: Sequence[bytes]) -> dict[str, str]:
     """The tags of a profile that would have a value, and their types."""
     if name == "nmea":
-        first = frames[0].decode("latin-1")
-        return {f"{first[3:6]}.1": "string"}
-    return {"weight": "float", "stable": "bool"}
+        names = {frame[1:].decode("latin-1").partition(",")[0] for frame in known}
+        kinds = Counter(each[2:] for each in names)
+        return {f"{each[2:] if kinds[each[2:]] == 1 else each}.1": "string" for each in sorted(names)}
+    return {"code": "string"} if name == "scanner" else {"weight": "float", "stable": "bool"}
 
 
 def _yaml(url: str, line: str | None, start: bytes, end: bytes, keys: Sequence[str], groups: dict[str, str]) -> str:

@@ -17,6 +17,7 @@ and more than once. After `NotConnected` the poller calls `close`, waits, and ca
 | `commissioning.py` | powers for the verbs: `Browses`, `Scans`, `Decodes`, `Sniffs`, `Certificates` |
 """
 
+from edge_agent.contract.adapters import SameAdapter
 from edge_agent.contract.commissioning import (
     Browsed,
     Browses,
@@ -100,6 +101,7 @@ __all__ = [
     "Quality",
     "Rate",
     "Reading",
+    "SameAdapter",
     "ScanFinding",
     "ScanRequest",
     "ScanStep",
