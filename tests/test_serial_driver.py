@@ -163,7 +163,7 @@ async def test_read_bytes_without_an_end_are_shown(instrument: Instrument) -> No
 
 async def test_read_late_answers_are_never_the_next_ones(instrument: Instrument) -> None:
     def answer() -> bytes:
-        return f"S S {len(instrument.requests):10}.0 g\r\n".encode()
+        return f"S S {len(instrument.requests):8}.0 g\r\n".encode()
 
     instrument.script = lambda request: None if len(instrument.requests) % 3 == 1 else instrument.send(answer())
     device = _scale(instrument, timeout="150 ms", drain="150 ms")
@@ -180,7 +180,7 @@ async def test_read_late_answers_are_never_the_next_ones(instrument: Instrument)
 
 async def test_read_cancelled_in_the_middle_leaves_its_answer_to_nobody(instrument: Instrument) -> None:
     instrument.script = lambda request: instrument.send_later(
-        0.1, f"S S {len(instrument.requests):10}.0 g\r\n".encode()
+        0.1, f"S S {len(instrument.requests):8}.0 g\r\n".encode()
     )
     device = _scale(instrument)
     async with _connected(device) as driver:
