@@ -29,7 +29,7 @@ def name(common: str) -> x509.Name:
 def made(
     common: str = "server", *, uri: str = URI, hosts: Sequence[str] = ("127.0.0.1",), days: tuple[int, int] = (-1, 365),
     issuer: tuple[str, rsa.RSAPrivateKey] | None = None, ca: bool = False, own_key: rsa.RSAPrivateKey | None = None,
-    client: bool = False, encipher: bool = True,
+    client: bool = False, encipher: bool = True, signs: bool | None = None,
 ) -> x509.Certificate:  # fmt: skip
     """A certificate, self-signed unless there is an issuer (name and key)."""
     private = own_key or key()
@@ -40,7 +40,8 @@ def made(
         names.append(x509.IPAddress(ip_address(host)) if host[0].isdigit() else x509.DNSName(host))
     usage = x509.KeyUsage(
         digital_signature=True, content_commitment=True, key_encipherment=encipher, data_encipherment=encipher,
-        key_agreement=False, key_cert_sign=ca, crl_sign=ca, encipher_only=False, decipher_only=False,
+        key_agreement=False, key_cert_sign=ca if signs is None else signs, crl_sign=ca, encipher_only=False,
+        decipher_only=False,
     )  # fmt: skip
     kind = ExtendedKeyUsageOID.CLIENT_AUTH if client else ExtendedKeyUsageOID.SERVER_AUTH
     builder = (

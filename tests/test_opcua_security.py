@@ -21,7 +21,7 @@ import edge_agent_opcua.session as session_module
 from edge_agent.contract import Device, NotConnected, Tag
 from edge_agent_opcua import OpcuaDriver
 from edge_agent_opcua.certificates import CERTIFICATE, own
-from edge_agent_opcua.security import check_tokens
+from edge_agent_opcua.security import tokens_for
 from edge_agent_opcua.settings import OpcuaSettings, OpcuaTagSettings
 
 POLICIES = ("Basic256Sha256", "Aes128Sha256RsaOaep", "Aes256Sha256RsaPss")
@@ -230,16 +230,40 @@ async def test_endpoints_that_are_others_on_the_secure_channel_are_a_man_in_the_
     assert "somebody may stand in between" in await refused(tmp_path, plc)
 
 
-def test_password_is_encrypted_as_the_channel_is_where_the_server_leaves_it_open() -> None:
-    policy = SimpleNamespace(URI="urn:policy", Mode=ua.MessageSecurityMode.Sign)
-    open_ = SimpleNamespace(SecurityPolicyUri=None)
-    check_tokens([open_], policy, "opc.tcp://plc")
-    assert open_.SecurityPolicyUri == "urn:policy"
-    clear = SimpleNamespace(SecurityPolicyUri="http://opcfoundation.org/UA/SecurityPolicy#None")
-    with pytest.raises(NotConnected, match="in clear"):
-        check_tokens([clear], policy, "opc.tcp://plc")
-    policy.Mode = ua.MessageSecurityMode.SignAndEncrypt
-    check_tokens([clear], policy, "opc.tcp://plc")
+_NONE, _BROKEN, _GOOD = (
+    f"http://opcfoundation.org/UA/SecurityPolicy#{name}" for name in ("None", "Basic128Rsa15", "Basic256Sha256")
+)
+_ANONYMOUS, _USER, _CERTIFICATE = ua.UserTokenType.Anonymous, ua.UserTokenType.UserName, ua.UserTokenType.Certificate
+
+
+def _login(kind: Any, mode: Any, *offered: tuple[Any, str | None]) -> list[str | None]:
+    """The policies by which such a user may log in, of those that are offered."""
+    policy = SimpleNamespace(URI="urn:channel", Mode=mode)
+    tokens = [SimpleNamespace(TokenType=each, SecurityPolicyUri=uri) for each, uri in offered]
+    return [one.SecurityPolicyUri for one in tokens_for(int(kind), tokens, policy, "opc.tcp://plc")]
+
+
+def test_user_logs_in_by_the_best_way_that_is_offered() -> None:
+    sign, encrypt = ua.MessageSecurityMode.Sign, ua.MessageSecurityMode.SignAndEncrypt
+    assert _login(_USER, sign, (_USER, None)) == ["urn:channel"]
+    assert _login(_USER, sign, (_USER, _NONE), (_USER, _BROKEN), (_USER, _GOOD), (_USER, "")) == ["urn:channel", _GOOD]
+    assert _login(_USER, encrypt, (_USER, _NONE), (_USER, _BROKEN)) == [_NONE]
+    assert _login(_CERTIFICATE, sign, (_CERTIFICATE, _NONE), (_CERTIFICATE, _GOOD), (_USER, _BROKEN)) == [_GOOD]
+    assert _login(_ANONYMOUS, sign, (_ANONYMOUS, _NONE), (_USER, _BROKEN)) == [_NONE, _BROKEN], "nothing to give away"
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode", "uri"),
+    [
+        (_USER, ua.MessageSecurityMode.Sign, _NONE),
+        (_USER, ua.MessageSecurityMode.Sign, _BROKEN),
+        (_USER, ua.MessageSecurityMode.SignAndEncrypt, _BROKEN),
+        (_CERTIFICATE, ua.MessageSecurityMode.SignAndEncrypt, _NONE),
+    ],
+)
+def test_user_never_logs_in_in_clear_or_by_a_broken_policy(kind: Any, mode: Any, uri: str) -> None:
+    with pytest.raises(NotConnected, match=f"only by {uri.rpartition('#')[2]}.*switch a better policy on"):
+        _login(kind, mode, (kind, uri))
 
 
 async def test_renewing_the_channel_keeps_a_secure_link_alive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
+from cryptography import x509
 from opcua_certificates import URI, der, key, made, name, pem_of, put, revoking
 
 from edge_agent.contract import Certificates, ConfigError, KeepsFiles
@@ -153,6 +157,50 @@ def test_chain_through_an_issuer_needs_every_signature_and_every_date(tmp_path: 
 def test_certificate_signed_by_a_trusted_server_is_not_trusted(tmp_path: Path) -> None:
     put(tmp_path, "trusted", made("plc-1", own_key=key(1)))
     assert "is not trusted" in refused(tmp_path, made(issuer=("plc-1", key(1)))), "it is no authority"
+
+
+def _signed_with_sha1(folder: Path) -> x509.Certificate:
+    """Of the authority with key 1; cryptography itself signs so no more."""
+    (folder / "ca.key").write_bytes(pem_of(key(1)))
+    (folder / "ca.der").write_bytes(der(made("authority", ca=True, own_key=key(1))))
+    (folder / "leaf.key").write_bytes(pem_of(key()))
+    for command in (
+        "openssl x509 -inform der -in ca.der -out ca.pem",
+        "openssl req -new -key leaf.key -subj /CN=old -out leaf.csr",
+        "openssl x509 -req -sha1 -in leaf.csr -CA ca.pem -CAkey ca.key -set_serial 7 -out leaf.pem",
+    ):
+        subprocess.run(command.split(), cwd=folder, check=True, capture_output=True)
+    return x509.load_pem_x509_certificate((folder / "leaf.pem").read_bytes())
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
+def test_authority_counts_only_where_it_may_sign_and_its_signature_cannot_be_forged(tmp_path: Path) -> None:
+    put(tmp_path, "trusted", made("authority", ca=True, own_key=key(1)))
+    signed: dict[str, Any] = {"issuer": ("authority", key(1))}
+    TrustStore(tmp_path).check([made("good", **signed)], PLC, None, URI)
+    assert "is not trusted" in refused(tmp_path, _signed_with_sha1(tmp_path))
+    put(tmp_path / "two", "trusted", made("authority", ca=True, own_key=key(1), signs=False))
+    assert "is not trusted" in refused(tmp_path / "two", made("good", **signed))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be misled into another user's link")
+def test_root_does_not_follow_a_link_that_the_agents_user_made(tmp_path: Path) -> None:
+    elsewhere, folder = tmp_path / "elsewhere", tmp_path / "data"
+    for one in (elsewhere, folder):
+        one.mkdir()
+    os.chown(folder, 12_345, 12_345)
+    (folder / "own").symlink_to(elsewhere)
+    os.chown(folder / "own", 12_345, 12_345, follow_symlinks=False)
+    with pytest.raises(ConfigError, match="is a link that is not root's"):
+        own(folder)
+    assert not list(elsewhere.iterdir())
+    (folder / "own").unlink()
+    made_first = own(folder)
+    victim = elsewhere / "victim"
+    victim.write_bytes(b"mine")
+    (folder / KEY).with_name(KEY.name + ".new").symlink_to(victim)
+    assert OpcuaDriver.renew(folder).fingerprint != fingerprint(made_first.certificate)
+    assert (victim.read_bytes(), victim.stat().st_uid) == (b"mine", 0)
 
 
 def test_files_of_others_in_the_folders_are_no_certificates(tmp_path: Path) -> None:

@@ -179,9 +179,7 @@ async def test_read_late_answers_are_never_the_next_ones(instrument: Instrument)
 
 
 async def test_read_cancelled_in_the_middle_leaves_its_answer_to_nobody(instrument: Instrument) -> None:
-    instrument.script = lambda request: instrument.send_later(
-        0.1, f"S S {len(instrument.requests):8}.0 g\r\n".encode()
-    )
+    instrument.script = lambda request: instrument.send_later(0.1, f"S S {len(instrument.requests):8}.0 g\r\n".encode())
     device = _scale(instrument)
     async with _connected(device) as driver:
         with pytest.raises(TimeoutError):

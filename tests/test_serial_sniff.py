@@ -19,6 +19,7 @@ from serial_instrument import Instrument, serial_device
 from edge_agent.config import load
 from edge_agent.contract import ConfigError, Heard, NotConnected, Quality, Sniffs
 from edge_agent_serial import SerialDriver
+from edge_agent_serial import driver as driver_module
 from edge_agent_serial.settings import SerialSettings
 
 NS = 10**9
@@ -213,3 +214,15 @@ async def test_instrument_that_is_told_once_to_repeat_is_told_once_and_listened_
     found = await streamed(device, instrument, b"S S     100.00 g\r\n", b"S D     101.00 g\r\n", count=2)
     assert found == [100.0, 101.0]
     assert instrument.requests == [b"SIR\r\n"]
+
+
+async def test_instrument_that_was_switched_off_and_on_is_told_to_repeat_again(
+    instrument: Instrument, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver_module, "BEGIN_AGAIN_S", 0.3)
+    device = serial_device(str(instrument.path), {"w": {"address": "weight", "unit": "g"}}, profile="sics-repeat")
+    instrument.script = lambda request: instrument.send(
+        b"S S       1.00 g\r\n" if len(instrument.requests) == 1 else b"S S       2.00 g\r\n"
+    )
+    assert await streamed(device, instrument, count=2) == [1.0, 2.0]
+    assert instrument.requests == [b"SIR\r\n"] * 2

@@ -107,18 +107,29 @@ def write(path: Path, content: bytes) -> None:
     Its owner is that of the folder in which all this lies: root may run a verb, and the agent must read what it made.
     """
     owner = next(each for each in path.parents if each.exists())
+    as_root = os.geteuid() == 0
+    if as_root and (foreign := [each for each in path.parents if each.is_symlink() and each.lstat().st_uid != 0]):
+        raise ConfigError(f"{foreign[0]} is a link that is not root's: run this as the user that the folder belongs to")
+    made = [each for each in path.parents if owner in each.parents]
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    if os.geteuid() == 0:
-        whose = owner.stat()
-        for made in (temporary, *(each for each in path.parents if owner in each.parents)):
-            os.chown(made, whose.st_uid, whose.st_gid)
+        if as_root:
+            whose = owner.stat()
+            os.fchown(descriptor, whose.st_uid, whose.st_gid)
+            for each in made:
+                os.chown(each, whose.st_uid, whose.st_gid, follow_symlinks=False)
     temporary.rename(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def fingerprint(certificate: x509.Certificate) -> str:

@@ -34,6 +34,8 @@ _POLICIES: dict[str, Any] = {
 }
 _MODES = {1: "None", 2: "Sign", 3: "SignAndEncrypt"}
 _NONE_URI = security_policies.SecurityPolicyNone.URI
+_ANONYMOUS, _USER_NAME, _CERTIFICATE = 0, 1, 2
+"""The UserTokenTypes (OPC 10000-4, 7.42)."""
 _WARN_EVERY_S = 86_400.0
 _warned: dict[str, float] = {}
 
@@ -101,19 +103,39 @@ def offers(endpoints: Sequence[Any]) -> str:
     return ", ".join(sorted(names)) or "nothing"
 
 
-def check_tokens(policies: Sequence[Any], policy: Any, endpoint: str) -> None:
-    """Have a password encrypted: where a server leaves it open how, as the channel is; never in clear.
+def tokens_for(wanted: int, offered: Sequence[Any], policy: Any, endpoint: str) -> list[Any]:
+    """The ways to log in that keep the secret of a user of the wanted kind (a UserTokenType), the best one first.
+
+    Where a server leaves it open how a password or signature is made, it is as the channel is. Never by a broken
+    policy, and never in clear but inside a channel that is encrypted.
 
     Raises:
-        NotConnected: the server wants it in clear.
+        NotConnected: the server takes such users, but not in such a way.
     """
-    for token in policies:
-        if not token.SecurityPolicyUri:
-            token.SecurityPolicyUri = policy.URI
-        elif token.SecurityPolicyUri == _NONE_URI and _MODES[int(policy.Mode)] != "SignAndEncrypt":
-            raise NotConnected(
-                f"{endpoint}: the server wants the password in clear, on a channel that is only signed: SignAndEncrypt"
-            )
+    if wanted == _ANONYMOUS:
+        return list(offered)
+    encrypted = _MODES[int(policy.Mode)] == "SignAndEncrypt" and wanted == _USER_NAME
+    good = [policy.URI, *(each.URI for each in _POLICIES.values()), *([_NONE_URI] if encrypted else [])]
+    kind = [each for each in offered if int(each.TokenType) == wanted]
+    for token in kind:
+        token.SecurityPolicyUri = token.SecurityPolicyUri or policy.URI
+    kept = sorted(
+        (each for each in kind if each.SecurityPolicyUri in good), key=lambda e: good.index(e.SecurityPolicyUri)
+    )
+    if kind and not kept:
+        ways = ", ".join(sorted({each.SecurityPolicyUri.rpartition("#")[2] for each in kind}))
+        raise NotConnected(
+            f"{endpoint}: the server takes such users only by {ways}, which would give the password or its proof away: "
+            "use SignAndEncrypt, or switch a better policy on in the server"
+        )
+    return kept
+
+
+def user_kind(settings: OpcuaSettings) -> int:
+    """The UserTokenType of the user that the settings name."""
+    if settings.user_certificate is not None:
+        return _CERTIFICATE
+    return _ANONYMOUS if settings.username is None else _USER_NAME
 
 
 def user_certificate(settings: OpcuaSettings) -> tuple[x509.Certificate, rsa.RSAPrivateKey] | None:

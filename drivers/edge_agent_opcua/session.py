@@ -160,14 +160,15 @@ class Session:
         """Say who we are, to a server that has proved who it is."""
         settings, certificate = self._settings, None
         if secure is not None:
-            from edge_agent_opcua.security import check_tokens, told, user_certificate
+            from edge_agent_opcua.security import tokens_for, told, user_certificate, user_kind
 
             if told(created.ServerEndpoints) != secure.offered:
                 raise NotConnected(
                     f"{self.endpoint}: the server tells other endpoints on the secure channel than before: somebody "
                     "may stand in between; if the server was just changed, the next try will do"
                 )
-            check_tokens(self._client._policy_ids, secure.policy, self.endpoint)
+            offered = self._client._policy_ids
+            self._client._policy_ids = tokens_for(user_kind(settings), offered, secure.policy, self.endpoint)
             user = await asyncio.to_thread(user_certificate, settings)
             if user is not None:
                 certificate, self._client.user_private_key = user

@@ -26,6 +26,8 @@ from edge_agent_serial.profiles import Dialect, Sentences
 from edge_agent_serial.settings import SerialSettings, SerialTagSettings
 from edge_agent_serial.sniff import sniff, suggest
 
+BEGIN_AGAIN_S = 10.0
+"""After such a silence an instrument that was told to speak is told again."""
 _OPEN_LIMIT_S = 9.0  # pyserial's own: 5 s for a connection, and 3 s for the options of RFC 2217
 _SLICE_S = 0.2  # the longest sleep, so that a lost port is seen in between
 _SHOWN_BYTES = 40
@@ -183,8 +185,13 @@ class SerialDriver(Driver):
         port, one = self._opened(), self._first
         while one.dialect.begin and not await port.write(one.dialect.begin):
             port.discard()
+        begun_at = time.monotonic()
         while True:
-            chunk = await port.receive(one.patience(None))
+            again_at = max(begun_at, port.last_byte_at) + BEGIN_AGAIN_S if one.dialect.begin else None
+            chunk = await port.receive(one.patience(again_at))
+            if chunk is None and again_at is not None and time.monotonic() >= again_at:
+                await port.write(one.dialect.begin)  # it was switched off and on, and has forgotten
+                begun_at = time.monotonic()
             if batch := one.hear(chunk) if chunk is not None else one.fell_silent():
                 yield batch
 

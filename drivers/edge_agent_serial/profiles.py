@@ -33,7 +33,7 @@ class Dialect:
     refused: tuple[tuple[re.Pattern[str], str], ...] = ()
     """Frames that say why there is no value, by pattern, and the cause that each means."""
     begin: bytes = b""
-    """Sent once after the port was opened, to an instrument that then speaks by itself."""
+    """Sent after the port was opened, and after a long silence, to an instrument that then speaks by itself."""
     verify: Callable[[bytes], bytes | None] | None = None
     """Gives the frame without its checksum, or None where that is wrong."""
     strip: bool = False
@@ -159,7 +159,7 @@ SICS = Dialect(
 at the right of ten characters: one that lost a digit is none."""
 
 SICS_REPEAT = replace(SICS, request=b"", begin=b"SIR\r\n")
-"""The same, asked once to tell every weight by itself."""
+"""The same, told to send every weight by itself."""
 
 AND = Dialect(
     pattern=re.compile(

@@ -196,7 +196,7 @@ class SerialSettings(DeviceSettings):
     """`xor`, `sum`, `lrc` or `crc16`, as hexadecimal digits at the end of each frame; or with `form`, `with_start`,
     `after_end`."""
     begin: WireText | None = Field(default=None, min_length=1, max_length=256)
-    r"""Sent once after opening, to an instrument that then speaks by itself: "SIR\r\n"."""
+    r"""Sent after opening, and after 10 s of silence, to an instrument that then speaks by itself: "SIR\r\n"."""
     encoding: Literal["ascii", "latin-1", "utf-8"] = "latin-1"
     """How the frame's bytes are text."""
     timeout: Period = parse_duration("1 s")
