@@ -40,7 +40,13 @@ def right(number: int, request: bytes) -> Answer:
             r"plc\.t0: its address lies in forbidden, 40201",
         ),
         (["holding:1", "holding:0"], {"address_offset": -1}, r"plc\.t1: with address_offset -1"),
-        ([{"address": "holding:0", "count": 20}], {"max_read": 19}, r"plc\.t0: the array takes 20 registers"),
+        ([{"address": "holding:0", "count": 20}], {"max_read": 19}, r"plc\.t0: it takes 20 registers"),
+        ([{"address": "holding:0", "type": "float64"}], {"max_read": 2}, r"plc\.t0: it takes 4 registers"),
+        (
+            [{"address": "holding:0", "count": 20}, {"address": "holding:40", "count": 21}],
+            {"max_read": 19},
+            r"plc\.t0: it takes 20 registers.*; plc\.t1: it takes 21 registers",
+        ),
     ],
 )
 def test_tag_that_its_device_cannot_have_is_refused_by_name(tags: list[Any], settings: Any, says: str) -> None:

@@ -96,6 +96,40 @@ async def test_history_is_paged_in_order_complete_and_half_open(
         await driver.close()
 
 
+async def test_history_of_nodes_for_which_the_server_has_no_continuation_point_is_asked_one_by_one(
+    recording: tuple[Any, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history_module, "PAGE", 7)
+    server, nodes = recording
+    await server.historize_node_data_change(nodes["Value"], period=timedelta(days=1), count=10_000)
+    await write(server, nodes["Count"], 1, 30)
+    for text in "abc":
+        await server.write_attribute_value(nodes["Value"].nodeid, now_with(text, ua.VariantType.String))
+    await asyncio.sleep(0.2)
+    manager = server.iserver.history_manager
+    whole = manager.read_history
+
+    async def one_at_a_time(params: Any) -> Any:
+        results = await whole(params)
+        for result in results[1:]:
+            result.StatusCode, result.HistoryData = ua.StatusCode(ua.StatusCodes.BadNoContinuationPoints), None
+        return results
+
+    monkeypatch.setattr(manager, "read_history", one_at_a_time)
+    plc = device(endpoint_of(server), value={"address": FIRST + "Value"}, count={"address": FIRST + "Count"})
+    value, count = plc.tags
+    driver = OpcuaDriver([plc])
+    await driver.connect()
+    try:
+        now = time.time_ns()
+        parts = await told(driver, plc.tags, now - 60 * S, now)
+    finally:
+        await driver.close()
+    assert values(parts, count)[-30:] == list(range(1, 31))
+    assert values(parts, value)[-3:] == ["a", "b", "c"]
+    assert [part.error for part in parts if part.error] == []
+
+
 @needs_node_opcua
 async def test_history_of_a_node_opcua_server_comes_whole_in_small_pages(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -59,9 +59,7 @@ class ModbusDriver(Driver):
 
     def __init__(self, devices: Sequence[Device]) -> None:
         self._target = _shared_target(devices)
-        for device in devices:
-            for tag in device.tags:
-                field_in(cast("ModbusDevice", device.settings), tag)
+        _check_fields(devices)
         self._settings = {device: cast("ModbusDevice", device.settings) for device in devices}
         self._limit_s = {device: settings.timeout / NS_PER_S for device, settings in self._settings.items()}
         self._pause_s = {device: settings.pause / NS_PER_S for device, settings in self._settings.items()}
@@ -287,6 +285,23 @@ def _budget_s(settings: ModbusDevice, devices: Sequence[Device]) -> float:
 def _unreachable(device: Device, code: int) -> str:
     settings = cast("ModbusDevice", device.settings)
     return f"the gateway does not reach {device.name} (device_id {settings.device_id}): {exception_name(code)}"
+
+
+def _check_fields(devices: Sequence[Device]) -> None:
+    """Nothing, where every tag can be read.
+
+    Raises:
+        ConfigError: some cannot; the message has all of them.
+    """
+    faults = []
+    for device in devices:
+        for tag in device.tags:
+            try:
+                field_in(cast("ModbusDevice", device.settings), tag)
+            except ConfigError as error:
+                faults.append(str(error))
+    if faults:
+        raise ConfigError("; ".join(faults))
 
 
 def _shared_target(devices: Sequence[Device]) -> Target:

@@ -26,7 +26,7 @@ _START_TIME, _CURRENT_TIME = 2257, 2258
 _READ_BIT = 0x04
 _BAD = 0x80000000
 _BAD_LIMITS, _BAD_TIMEOUT, _BAD_TYPE = 0x80080000, 0x800A0000, 0x80110000
-_CODE, _MORE_DATA = 0xFFFF0000, 0x00A60000
+_CODE, _MORE_DATA, _NO_POINTS = 0xFFFF0000, 0x00A60000, 0x804B0000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NS_PER_US = 1_000
 _TICK_NS = 100
@@ -80,6 +80,10 @@ async def _pages(
     while todo:
         group, since = todo.popleft()
         async for tag, result in _continued(session, group, since, end, failed):
+            if result.status & _CODE == _NO_POINTS and len(group) > 1:
+                # The server cannot remember where it stands in so many nodes: this one by itself, after the others.
+                todo.append(({tag: nodes[tag]}, newest[tag] + _TICK_NS if tag in newest else since))
+                continue
             part = _part(tag, result, since, end, newest)
             if part.error is not None:  # nothing that comes after it could make the history whole
                 failed.add(tag)
