@@ -69,6 +69,8 @@ TAGS = st.lists(
 @settings(max_examples=60, deadline=None)
 @given(TAGS, st.integers(4, 125), st.integers(0, 20))
 def test_plan_of_any_tags_covers_each_once_within_the_limits(addresses: list[Any], max_read: int, max_gap: int) -> None:
+    addresses = [one for one in addresses if not isinstance(one, dict) or one.get("length", 0) <= 2 * max_read]
+    addresses = addresses or ["holding:0"]
     device, plan = plan_for(addresses, max_read=max_read, max_gap=max_gap)
     covered = [tag for block in plan.blocks for tag, _ in block.wanted]
     assert sorted(map(id, covered)) == sorted(map(id, device.tags))
@@ -76,7 +78,7 @@ def test_plan_of_any_tags_covers_each_once_within_the_limits(addresses: list[Any
         factor = 16 if block.table.bits else 1
         fields = sorted((field for _, field in block.wanted), key=lambda field: field.start)
         assert all(block.start <= field.start and field.end <= block.end for field in fields)
-        assert block.count <= max(max_read * factor, *(field.count for field in fields))
+        assert block.count <= max_read * factor
         assert block.count <= (2000 if block.table.bits else 125)
         end = block.start
         for field in fields:

@@ -214,9 +214,10 @@ def field_in(settings: ModbusDevice, tag: Tag) -> Field:
     for given, span in zip(settings.forbidden, settings.forbidden_spans(), strict=True):
         if span.touches(field.table, field.start, field.end):
             raise ConfigError(f"{tag.name}: its address lies in forbidden, {given}: change one of them")
-    if field.count > settings.max_read:
+    most, what = (16 * settings.max_read, "bits") if field.table.bits else (settings.max_read, "registers")
+    if field.count > most:
         raise ConfigError(
-            f"{tag.name}: it takes {field.count} {'bits' if field.table.bits else 'registers'}, and the device gives {settings.max_read} in one request "
-            "(max_read), so that they would not be of one moment: make it shorter"
+            f"{tag.name}: it takes {field.count} {what}, and the device gives {most} in one request (max_read), so that "
+            "they would not be of one moment: make it shorter"
         )
     return field
