@@ -217,7 +217,7 @@ def field_in(settings: ModbusDevice, tag: Tag) -> Field:
     most, what = (16 * settings.max_read, "bits") if field.table.bits else (settings.max_read, "registers")
     if field.count > most:
         raise ConfigError(
-            f"{tag.name}: it takes {field.count} {what}, and the device gives {most} in one request (max_read), so that "
-            "they would not be of one moment: make it shorter"
+            f"{tag.name}: it takes {field.count} {what}, and the device gives {most} in one request (max_read), so "
+            "that they would not be of one moment: make it shorter"
         )
     return field
