@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import jsonschema
+from agreement import agree
 from fakes import FakeClock, S
 from test_summarizer import CONFIG, NOON, Bench
 
-from edge_agent import bases, record
+from edge_agent import bases
 from edge_agent.config import Configuration, load
 from edge_agent.entries import Kind
 from edge_agent.summarizer.site import basis_of
@@ -33,12 +33,6 @@ calendar:
     early: {from: "06:00", to: "13:05"}
     late: {from: "13:10", to: "22:00"}
 """
-
-
-VALID = {
-    kind: jsonschema.Draft202012Validator(record.schema(kind)) for kind in ("production", "gap", "downtime", "job")
-}
-"""What checks the data of each kind of record."""
 
 
 def configured(folder: Path, text: str) -> Configuration:
@@ -99,7 +93,7 @@ class Floor(Bench):
             if event["type"] == f"edge.{kind}.v1":
                 data = event["data"]
                 if check:
-                    VALID[kind].validate(data)
+                    agree(data, kind)
                 assert data["revision"] == (latest[data["key"]]["revision"] + 1 if data["key"] in latest else 0)
                 latest[data["key"]] = data
         return sorted(

@@ -9,14 +9,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
+from agreement import agree
 from fakes import FakeClock, S
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_summarizer import CONFIG, Bench
 
-from edge_agent import record
 from edge_agent.config import Configuration, load
 from edge_agent.equipment import Row
 from edge_agent.machines import summarized
@@ -96,7 +95,7 @@ async def test_shift_and_day_close_when_their_settle_time_has_passed(tmp_path: P
     assert [part["shift"] for part in day["segments"]] == ["early", "late", "night"]
     assert bench.produced("shift") == bench.produced("day") == bench.produced("30min") == 17 * 6 - 1
     for data in bench.records():
-        jsonschema.validate(data, record.schema("production"))
+        agree(data, "production")
     assert day["key"] == "acme/lyon/hall/a/press/production/day/2026-11-23T05:00:00Z"
     await bench.thread.close()
 

@@ -6,13 +6,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
+from agreement import whole_agrees
 from desk_bench import CONFIG, DeskBench, clock_time, said
 from fakes import FakeClock, S
 from test_summarizer import NOON
 
-from edge_agent import record
 from edge_agent.desk import EntryRefused, Request
 
 DAY = 86_400
@@ -56,7 +55,7 @@ async def test_entry_is_kept_with_its_body_and_published_once(
     assert entry.body == body
     assert bench.store.entries.numbered(entry.number) == entry
     (event,) = bench.events()
-    jsonschema.validate(event, record.envelope_schema("entry"))
+    whole_agrees(event, "entry")
     assert event["data"]["body"] == body
     assert (event["data"]["start"], event["data"]["made"]) == ("2026-11-23T11:59:30Z", "2026-11-23T12:00:00Z")
     assert (event["data"]["end"] is not None) == (kind == "reason")

@@ -6,13 +6,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
+from agreement import whole_agrees
 from desk_bench import DeskBench, clock_time
 from fakes import FakeClock
 from test_summarizer import NOON
-
-from edge_agent import record
 
 Record = dict[str, Any]
 CLOSED = 3_700
@@ -44,7 +42,7 @@ async def told(bench: DeskBench, kind: str, **given: Any) -> list[Record]:
         await bench.close_at(now + seconds)
     new = bench.events()[before:]
     for event in new:
-        jsonschema.validate(event, record.envelope_schema(event["type"].split(".")[1]))
+        whole_agrees(event)
     assert [event["type"] for event in new].count("edge.entry.v1") == 1
     data = [event["data"] for event in new if event["data"]["machine"] == "press"]
     return [one for one in data if one["revision"] or "/job/" in one["key"]]

@@ -14,12 +14,12 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
+from agreement import agree, whole_agrees
 from brokers import free_port
 from test_cli import CONFIG, HERE, Folder, has_read, until
 
-from edge_agent import control, record
+from edge_agent import control
 from edge_agent.cli import main
 from edge_agent.timestamps import parse, rfc3339
 
@@ -76,10 +76,10 @@ def entered(folder: Folder, *arguments: str) -> Record:
     assert run.returncode == 0, run.stderr
     (line,) = run.stdout.splitlines()
     data: Record = json.loads(line)
-    jsonschema.validate(data, record.schema("entry"))
+    agree(data, "entry")
     listed = told(folder, "records", "--type", "entry", "--json").stdout.splitlines()
     (published,) = [event for event in (json.loads(one)["event"] for one in listed) if event["data"] == data]
-    jsonschema.validate(published, record.envelope_schema("entry"))
+    whole_agrees(published, "entry")
     return data
 
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import jsonschema
 import pytest
+from agreement import agree
 from fakes import FakeClock
 from floor import BY_PERSON, BY_TAG, Floor, clock_times, configured, of
 from test_summarizer import NOON
-
-from edge_agent import record
 
 
 @pytest.fixture
@@ -51,7 +49,7 @@ async def test_job_of_a_tag_is_published_when_it_begins_and_with_its_figures_whe
     assert [(data["job"], data["quantity"]["produced"], data["key"][-20:]) for data in windows] == [
         ("4711", 60, "2026-11-23T12:00:30Z"), ("4712", 30, "2026-11-23T12:01:30Z")
     ]  # fmt: skip
-    jsonschema.validate(windows[0], record.schema("production"))
+    agree(windows[0], "production")
 
 
 async def test_late_reading_in_a_job_that_is_over_revises_its_figures(floor: Floor) -> None:
