@@ -40,10 +40,14 @@ Say = Callable[[bytes], Answer]
 def run(_folder: Path, seconds: float, answers: int = ANSWERS) -> list[Figure]:
     """Wrong values of so many late or damaged answers; `seconds` bounds each of the real links."""
     figures = []
-    for name, scheme in (("a serial line", "rtu"), ("TCP", "tcp")):
-        counts = run_virtually(virtual(scheme, answers))
+    for name, scheme, many in (
+        ("a serial line", "rtu", answers),
+        ("a serial line with echo", "rtu+echo", answers // 10),
+        ("TCP", "tcp", answers),
+    ):
+        counts = run_virtually(virtual(scheme, many))
         figures += [
-            Figure(f"Attribution on {name}, wrong of {answers:,} bad answers", counts["wrong"], "values", bar=0),
+            Figure(f"Attribution on {name}, wrong of {many:,} bad answers", counts["wrong"], "values", bar=0),
             Figure(f"Attribution on {name}, right meanwhile", counts["right"], "values"),
         ]
     for name, real in (("a pseudo terminal", over_a_pty), ("a socket", over_a_socket)):
@@ -106,10 +110,12 @@ class WiredDriver(ModbusDriver):
 async def virtual(scheme: str, answers: int, seed: int = 1, drain_s: float = _DRAIN_S) -> Counter[str]:
     """What came of so many lies; `drain_s` is what the driver is told, the peer is late by up to the real one."""
     liar = Liar(random.Random(seed), _TIMEOUT_S, _DRAIN_S)
-    wire = Wire(liar.rtu, 8, outlives=True) if scheme == "rtu" else Wire(liar.tcp, 12, outlives=False)
-    url = "rtu:///dev/line?baud=115200" if scheme == "rtu" else "tcp://127.0.0.1"
-    devices = make_devices(url, _TIMEOUT_S, drain_s)
-    return await tally(WiredDriver(devices, wire), devices, liar, answers)
+    serial, echo = scheme.startswith("rtu"), scheme == "rtu+echo"
+    say = liar.rtu_behind_an_echo if echo else liar.rtu
+    wire = Wire(say, 8, outlives=True) if serial else Wire(liar.tcp, 12, outlives=False)
+    url = "rtu:///dev/line?baud=115200" if serial else "tcp://127.0.0.1"
+    devices = make_devices(url, _TIMEOUT_S, drain_s, echo=echo)
+    return await tally(WiredDriver(devices, wire), devices, liar, answers, impatience=random.Random(seed))
 
 
 # -------------------------------------------------------------------------------------------- the real links
@@ -171,13 +177,13 @@ async def over_a_socket(answers: int, seconds: float) -> Counter[str]:
 # ----------------------------------------------------------------------------------------------- the reader
 
 
-def make_devices(url: str, timeout_s: float, drain_s: float) -> list[Device]:
+def make_devices(url: str, timeout_s: float, drain_s: float, *, echo: bool = False) -> list[Device]:
     """Two units, each with all the blocks."""
     devices = []
     for unit in _UNITS:
         settings = ModbusDevice.model_validate(
             {
-                "driver": "modbus", "url": url, "device_id": unit, "max_gap": 0,
+                "driver": "modbus", "url": url, "device_id": unit, "max_gap": 0, "echo": echo,
                 "timeout": f"{timeout_s * 1000:g} ms", "drain": f"{drain_s * 1000:g} ms",
             }
         )  # fmt: skip
@@ -191,9 +197,17 @@ def make_devices(url: str, timeout_s: float, drain_s: float) -> list[Device]:
 
 
 async def tally(
-    driver: ModbusDriver, devices: Sequence[Device], liar: Liar, answers: int, seconds: float = float("inf")
+    driver: ModbusDriver,
+    devices: Sequence[Device],
+    liar: Liar,
+    answers: int,
+    seconds: float = float("inf"),
+    impatience: random.Random | None = None,
 ) -> Counter[str]:
-    """Read by turns, as the poller does, until so many lies were told; what the readings were worth."""
+    """Read by turns, as the poller does, until so many lies were told; what the readings were worth.
+
+    With `impatience` one read of ten is given up in its middle, and half of the links with it.
+    """
     groups = [(device, tags) for device in devices for tags in _groups(device)]
     counts: Counter[str] = Counter()
     loop = asyncio.get_running_loop()
@@ -203,8 +217,16 @@ async def tally(
         while liar.lies < answers and loop.time() < until_s:
             device, tags = groups[turn % len(groups)]
             turn += 1
+            patience_s = None
+            if impatience is not None and impatience.random() < 0.1:
+                patience_s = impatience.uniform(0, 1.5 * _TIMEOUT_S)
             try:
-                readings = await driver.read(device, tags)
+                async with asyncio.timeout(patience_s):
+                    readings = await driver.read(device, tags)
+            except TimeoutError:
+                counts["given up"] += 1
+                if impatience is not None and impatience.random() < 0.5:
+                    await _again(driver.close, driver.connect)
             except DeviceFault:
                 counts["fault"] += 1
             except NotConnected:

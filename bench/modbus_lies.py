@@ -101,6 +101,14 @@ class Liar:
         stranger = rtu(bytes((body[0] % 247 + 1,)) + body[1:])
         return self._say(right, rtu(wrong), stranger, _RTU, self._unasked_s)
 
+    def rtu_behind_an_echo(self, frame: bytes) -> Answer:
+        """The same behind an adapter that gives back what is sent, one time of ten damaged, cut, or not at all."""
+        echo = frame
+        if self.chance.random() < 0.1:
+            cut = self.chance.randrange(1, len(frame))
+            echo = self.chance.choice((flipped(self.chance, frame), frame[:cut], frame[cut:], b""))
+        return [(0.0, echo), *self.rtu(frame)]
+
     def tcp(self, frame: bytes) -> Answer:
         """What comes back over a connection."""
         number = int.from_bytes(frame[:2], "big")
