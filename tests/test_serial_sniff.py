@@ -112,6 +112,7 @@ def suggested(folder: Path, frames: list[bytes], end: bytes = b"\r\n") -> tuple[
 def test_suggestion_for_a_known_instrument_is_its_profile(tmp_path: Path, frames: list[bytes], profile: str) -> None:
     device, settings, text = suggested(tmp_path, frames)
     assert settings.profile == profile, text
+    assert {tag.settings.store for tag in device.tags} == {"every" if profile == "scanner" else "change"}
     found = [one for frame in frames for one in settings.dialect().readings(frame, device.tags)]
     assert found
     whole = [one for one in found if one.cause != "checksum_error"]

@@ -118,12 +118,12 @@ def _knows(name: str, frame: bytes) -> bool:
 
 
 def _of_profile(name: str, known: Sequence[bytes]) -> dict[str, str]:
-    """The tags of a profile that would have a value, and their types."""
+    """The tags of a profile that would have a value, and what to write behind `type:`."""
     if name == "nmea":
         names = {frame[1:].decode("latin-1").partition(",")[0] for frame in known}
         kinds = Counter(each[2:] for each in names)
         return {f"{each[2:] if kinds[each[2:]] == 1 else each}.1": "string" for each in sorted(names)}
-    return {"code": "string"} if name == "scanner" else {"weight": "float", "stable": "bool"}
+    return {"code": "string, store: every"} if name == "scanner" else {"weight": "float", "stable": "bool"}
 
 
 def _yaml(url: str, line: str | None, start: bytes, end: bytes, keys: Sequence[str], groups: dict[str, str]) -> str:
