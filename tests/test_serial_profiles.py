@@ -181,6 +181,12 @@ def test_nmea_fields_are_addressed_by_sentence_and_number() -> None:
     assert "speed" not in found, "another sentence says nothing of it"
 
 
+@pytest.mark.parametrize("address", ["GGA", "gga.2"])
+def test_nmea_address_that_no_sentence_could_have_says_what_to_write(address: str) -> None:
+    with pytest.raises(ConfigError, match=r"in capitals .*such as GGA.2 or GPGSV.3: scale.a"):
+        SerialDriver([device({"a": {"address": address}}, profile="nmea")])
+
+
 def _sentence(body: bytes) -> bytes:
     return b"$" + body + b"*" + KINDS["xor"](body).hex().upper().encode()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
@@ -30,6 +31,7 @@ BEGIN_AGAIN_S = 10.0
 """After such a silence an instrument that was told to speak is told again."""
 _OPEN_LIMIT_S = 9.0  # pyserial's own: 5 s for a connection, and 3 s for the options of RFC 2217
 _SLICE_S = 0.2  # the longest sleep, so that a lost port is seen in between
+_SENTENCE_FIELD = re.compile(r"[A-Z][A-Z0-9]+\.[1-9][0-9]?")
 _SHOWN_BYTES = 40
 _TRIES = 3  # to find the line quiet at the very moment of a request
 _QUIET_S = 0.1  # after such a pause the next byte begins a frame; within a frame, bytes follow each other faster
@@ -237,9 +239,12 @@ class _Instrument:
                 "such as wire_unit: g; else grams could be taken for kilograms"
             )
         if isinstance(self.dialect, Sentences):
-            wrong = [tag.name for tag in device.tags if "." not in str(tag.settings.address)]
+            wrong = [tag.name for tag in device.tags if not _SENTENCE_FIELD.fullmatch(str(tag.settings.address))]
             if wrong:
-                raise ConfigError(f"{device.name}: of a sentence name the field, such as GGA.2: {', '.join(wrong)}")
+                raise ConfigError(
+                    f"{device.name}: write a sentence in capitals and the number of its field, such as GGA.2 or "
+                    f"GPGSV.3: {', '.join(wrong)}"
+                )
             return
         wrong = [f"{tag.name} ({tag.settings.address})" for tag in device.tags if tag.settings.address not in groups]
         if wrong:
