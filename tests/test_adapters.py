@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from serial_instrument import Instrument, serial_device
 
-from edge_agent.contract import Device, NotConnected, SameAdapter, Tag
+from edge_agent.contract import LOOK_AGAIN_S, Device, NotConnected, SameAdapter, Tag
 from edge_agent.contract import adapters as adapters_module
 from edge_agent_modbus import ModbusDriver
 from edge_agent_serial import SerialDriver
@@ -85,8 +85,9 @@ async def test_name_is_held_to_the_adapter_that_it_led_to_first(
         if taken:
             await one.connect()
         else:
-            with pytest.raises(NotConnected, match=r"another adapter than before.*restart the agent"):
+            with pytest.raises(NotConnected, match=r"another adapter than before.*restart the agent") as refused:
                 await one.connect()
+            assert refused.value.retry_within_s == LOOK_AGAIN_S, "back within 5 s of a replug"
             plugs.is_adapter(scale.path, **before)  # the old one is back
             await one.connect()
     finally:

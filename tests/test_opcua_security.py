@@ -266,6 +266,39 @@ def test_user_never_logs_in_in_clear_or_by_a_broken_policy(kind: Any, mode: Any,
         _login(kind, mode, (kind, uri))
 
 
+def offer(server: Any, *policies: str) -> None:
+    """Let a server take passwords by these policies, in this order."""
+    for endpoint in server.iserver.endpoints:
+        endpoint.UserIdentityTokens = [
+            ua.UserTokenPolicy(PolicyId=uri, TokenType=_USER, SecurityPolicyUri=uri) for uri in policies
+        ]
+
+
+async def test_password_is_not_sent_to_a_server_that_takes_it_only_by_a_broken_policy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole way: what the session asks, and that nothing is sent."""
+    sent: list[str] = []
+    activate = Client.activate_session
+
+    async def watched(self: Any, *given: Any) -> Any:
+        sent.append(self.server_policy(_USER).SecurityPolicyUri)
+        return await activate(self, *given)
+
+    monkeypatch.setattr(Client, "activate_session", watched)
+    (tmp_path / "password").write_text("secret")
+    async with await secure_server(tmp_path, made()) as server:
+        plc = device(endpoint_of(server), security=BEST, username="agent",
+                     password={"file": str(tmp_path / "password")})  # fmt: skip
+        await trusting(tmp_path / "pki", plc)
+        offer(server, _BROKEN)
+        assert "only by Basic128Rsa15" in await refused(tmp_path / "pki", plc)
+        assert sent == []
+        offer(server, _BROKEN, _GOOD)
+        assert await value(tmp_path / "pki", plc) == "urn:test:first"
+    assert sent == [_GOOD]
+
+
 async def test_renewing_the_channel_keeps_a_secure_link_alive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session_module, "SECURE_CHANNEL_TIMEOUT_MS", 2_000)
     async with await secure_server(tmp_path, made()) as server:

@@ -56,6 +56,30 @@ def test_what_root_writes_belongs_to_whom_the_data_folder_belongs(tmp_path: Path
     assert {(path.stat().st_uid, path.stat().st_gid) for path in found} == {(12_345, 12_345)}
 
 
+def test_certificate_is_on_disk_with_its_folder_before_it_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[bool] = []
+    fsync = os.fsync
+
+    def noting(descriptor: int) -> None:
+        synced.append(stat.S_ISDIR(os.fstat(descriptor).st_mode))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noting)
+    own(tmp_path)
+    assert synced == [False, True] * 2, "each file, then its name"
+
+
+def test_certificate_that_is_refused_again_and_again_is_written_once(tmp_path: Path) -> None:
+    server = made()
+    refused(tmp_path, server)
+    before = [(path.name, path.stat().st_ino) for path in sorted((tmp_path / "rejected" / "certs").iterdir())]
+    assert len(before) == 2
+    refused(tmp_path, server)
+    assert [(path.name, path.stat().st_ino) for path in sorted((tmp_path / "rejected" / "certs").iterdir())] == before
+
+
 def test_own_certificate_that_is_renewed_is_another_and_the_old_one_is_kept(tmp_path: Path) -> None:
     first = own(tmp_path)
     facts = OpcuaDriver.renew(tmp_path)

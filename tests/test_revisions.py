@@ -221,13 +221,13 @@ async def _agree(puts: list[Put], entries: list[Told], killed_at: int) -> None:
             await floor.thread.close()
 
 
-@settings(max_examples=3, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), phases=NO_SHRINKING)
+@settings(max_examples=5, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), phases=NO_SHRINKING)
 @given(puts=_readings(), killed_at=st.integers(100, 6_000))
 async def test_truth_of_any_readings_is_the_same_in_any_order_of_arrival(puts: list[Put], killed_at: int) -> None:
     await _agree(puts, [], killed_at)
 
 
-@settings(max_examples=3, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), phases=NO_SHRINKING)
+@settings(max_examples=5, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), phases=NO_SHRINKING)
 @given(puts=_readings(), entries=_entries(), killed_at=st.integers(100, 6_000))
 async def test_truth_of_any_readings_and_entries_is_the_same_in_any_order_of_arrival(
     puts: list[Put], entries: list[Told], killed_at: int

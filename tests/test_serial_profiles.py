@@ -15,7 +15,7 @@ from edge_agent.contract import ConfigError, Device, Quality, Reading
 from edge_agent_serial import SerialDriver
 from edge_agent_serial.checksums import KINDS, Checksum, crc16, nmea
 from edge_agent_serial.frames import Framer
-from edge_agent_serial.profiles import PROFILES
+from edge_agent_serial.profiles import PROFILES, Sentences
 from edge_agent_serial.settings import SerialSettings
 
 URL = "/dev/serial/by-id/port"
@@ -202,6 +202,9 @@ def test_nmea_sentence_of_several_talkers_speaks_only_for_the_tag_that_names_its
     assert said(b"GPGSV,3,1,11") == {"any": "11", "gps": "11"}
     assert said(b"GLGSV,2,1,07") == {"any": "several_talkers"}
     assert said(b"GPGSV,3,1,12") == {"any": "several_talkers", "gps": "12"}
+    assert said(b"GPXYZ,1") == {}
+    assert isinstance(dialect, Sentences)
+    assert set(dialect.talkers) == {"GSV"}, "what nobody asked for is not remembered"
 
 
 @pytest.mark.parametrize("frame", [GGA.replace(b"545.4", b"645.4"), GGA[:-1] + b"8", GGA[:-3], GGA[1:], b"$", b""])

@@ -13,7 +13,7 @@ from typing import Protocol, cast
 
 import serial
 
-from edge_agent.contract import NotConnected, SameAdapter
+from edge_agent.contract import LOOK_AGAIN_S, NotConnected, SameAdapter
 from edge_agent_modbus.mbap import MbapExchange
 from edge_agent_modbus.rtu import RtuExchange
 from edge_agent_modbus.settings import Target
@@ -22,8 +22,6 @@ from edge_agent_modbus.wire import Exchange
 _CLOSE_LIMIT_S = 2.0
 _OPEN_LIMIT_S = 1.0
 """Some adapters need longer to open than their devices need to answer."""
-LOOK_AGAIN_S = 2.0
-"""How often to look for an adapter that is not plugged in."""
 _ABSENT = (errno.ENOENT, errno.ENODEV, errno.ENXIO)
 _READ_BYTES = 4096
 _BITS_PER_CHARACTER = 11

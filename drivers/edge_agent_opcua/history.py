@@ -80,7 +80,7 @@ async def _pages(
     while todo:
         group, since = todo.popleft()
         async for tag, result in _continued(session, group, since, end, failed):
-            if result.status & _CODE == _NO_POINTS and len(group) > 1:
+            if result.status & _CODE == _NO_POINTS and not result.continuation and len(group) > 1:
                 # The server cannot remember where it stands in so many nodes: this one by itself, after the others.
                 todo.append(({tag: nodes[tag]}, newest[tag] + _TICK_NS if tag in newest else since))
                 continue

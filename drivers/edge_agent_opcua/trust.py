@@ -13,8 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
@@ -129,8 +128,8 @@ class TrustStore:
         """Keep a refused certificate for whoever decides; of too many the oldest go."""
         folder = self.folder / "rejected" / "certs"
         path = folder / f"{fingerprint(certificate)}.der"
-        if path.exists():
-            return
+        if path.exists() and path.with_suffix(".url").exists():
+            return  # it is there since an earlier attempt; each would cost the disk two syncs
         write(path, certificate.public_bytes(Encoding.DER))
         write(path.with_suffix(".url"), url.encode())
         kept = sorted(folder.glob("*.der"), key=lambda each: each.stat().st_mtime)
@@ -162,15 +161,14 @@ class TrustStore:
 
 
 def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
-    """Whether the one was signed by the other, which must be an authority, and not by a hash that can be forged."""
+    """Whether the one was signed by the other, which must be an authority; SHA-1 is no signature to cryptography."""
     try:
         constraints = issuer.extensions.get_extension_for_class(x509.BasicConstraints).value
         signs = all(each.value.key_cert_sign for each in issuer.extensions if isinstance(each.value, x509.KeyUsage))
         certificate.verify_directly_issued_by(issuer)
-        forgeable = isinstance(certificate.signature_hash_algorithm, (hashes.MD5, hashes.SHA1))
-    except (x509.ExtensionNotFound, ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+    except (x509.ExtensionNotFound, ValueError, TypeError, InvalidSignature):
         return False
-    return constraints.ca and signs and not forgeable
+    return constraints.ca and signs
 
 
 def _signed(revoked: x509.CertificateRevocationList, issuer: x509.Certificate) -> bool:

@@ -23,14 +23,12 @@ from typing import Any, NamedTuple
 
 import serial
 
-from edge_agent.contract import NotConnected, SameAdapter
+from edge_agent.contract import LOOK_AGAIN_S, NotConnected, SameAdapter
 from edge_agent_serial.settings import Line
 
 BUFFERED_BYTES = 256 * 1024
 """What is kept of a line that nobody reads; more is lost, and said to be."""
 
-LOOK_AGAIN_S = 2.0
-"""How often to look for an adapter that is not plugged in."""
 _READ_BYTES = 4096
 _WRITE_LIMIT_S = 1.0
 _CLOSE_LIMIT_S = 2.0
@@ -83,8 +81,6 @@ class Port:
         try:
             async with asyncio.timeout(limit_s):
                 await self._opened
-        except NotConnected as error:
-            raise NotConnected(str(error), retry_within_s=LOOK_AGAIN_S) from error
         except TimeoutError as error:
             raise NotConnected(f"{self.url}: did not open within {limit_s:g} s; is the host reachable?") from error
         except _FOREIGN as error:

@@ -219,12 +219,16 @@ class Sentences(Dialect):
             return [bad(tag, "frame_too_long" if frame is None else "checksum_error") for tag in tags]
         name, *fields = body.decode("latin-1").split(",")
         talker, kind = name[:2], name[2:]
-        if self.talkers.setdefault(kind, talker) != talker:
+        addressed = [
+            (tag, sentence, number)
+            for tag in tags
+            for sentence, _, number in (str(tag.settings.address).partition("."),)
+        ]
+        if any(sentence == kind for _, sentence, _ in addressed) and self.talkers.setdefault(kind, talker) != talker:
             self.talkers[kind] = ""
         return [
             self._field(tag, fields, int(number), alone=sentence == name or self.talkers[kind] == talker)
-            for tag in tags
-            for sentence, _, number in (str(tag.settings.address).partition("."),)
+            for tag, sentence, number in addressed
             if sentence in (name, kind)
         ]
 

@@ -17,7 +17,7 @@ and more than once. After `NotConnected` the poller calls `close`, waits, and ca
 | `commissioning.py` | powers for the verbs: `Browses`, `Scans`, `Decodes`, `Sniffs`, `Certificates` |
 """
 
-from edge_agent.contract.adapters import SameAdapter
+from edge_agent.contract.adapters import LOOK_AGAIN_S, SameAdapter
 from edge_agent.contract.commissioning import (
     Browsed,
     Browses,
@@ -75,6 +75,7 @@ from edge_agent.contract.settings import (
 )
 
 __all__ = [
+    "LOOK_AGAIN_S",
     "NO_HISTORY",
     "NS_PER_S",
     "Browsed",

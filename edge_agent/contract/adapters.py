@@ -9,6 +9,8 @@ from typing import NamedTuple
 from edge_agent.contract.errors import NotConnected
 
 SYSFS = Path("/sys")
+LOOK_AGAIN_S = 2.0
+"""How often to look for an adapter that is not plugged in, or is the wrong one: it is back within 5 s of a replug."""
 _BY_PATH = "/dev/serial/by-path/"
 
 
@@ -81,5 +83,6 @@ class SameAdapter:
             raise NotConnected(
                 f"{self._path} leads to another adapter than before: {now or 'one that the system tells nothing of'}; "
                 f"before: {self._first}. Plug the old one in where it was, or, if this was meant, restart the agent; "
-                "a name of `ls -l /dev/serial/by-path/` takes any adapter in one socket"
+                "a name of `ls -l /dev/serial/by-path/` takes any adapter in one socket",
+                retry_within_s=LOOK_AGAIN_S,
             )
