@@ -19,7 +19,8 @@ from .figures import Figure
 GROUP = 5_000
 """Rows in one commit: 10,000 readings a second, a commit each 500 ms."""
 TAGS = 10_000
-_INSERT = "INSERT INTO reading (tag, time, value, quality, cause, received, machine) VALUES (?, ?, ?, ?, ?, ?, ?)"
+_COLUMNS = "tag, time, value, quality, cause, received, machine, source, server"
+_INSERT = f"INSERT INTO reading ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 def run(folder: Path, seconds: float, group: int = GROUP) -> list[Figure]:
@@ -42,7 +43,7 @@ def rows_of(group: int) -> Iterator[list[Row]]:
     number = 0
     while True:
         now = start + number // TAGS * NS_PER_S
-        yield [(n % TAGS + 1, now, n * 7 % 65536, 0, None, None, 0) for n in range(number, number + group)]
+        yield [(n % TAGS + 1, now, n * 7 % 65536, 0, None, None, 0, None, None) for n in range(number, number + group)]
         number += group
 
 

@@ -150,7 +150,7 @@ class _Filling:
         with store.transaction():
             if part.holds and not self._begun and (before := store.holes.before(self._hole.tag, self._begin)):
                 time, value, quality, cause = before
-                self._last = (self._state.id, time, pack(value), quality, cause, now, self._state.machine)
+                self._last = (self._state.id, time, pack(value), quality, cause, now, self._state.machine, None, None)
             self._begun = True
             for reading in part.readings:
                 self._keep(rows, reading, now, holds=part.holds)
@@ -168,7 +168,9 @@ class _Filling:
         if not self._hole.reached <= time < self._hole.until or (state.stream and reading.time in state.shown):
             return
         value, quality, cause = converted(state, reading)
-        row = (state.id, time, pack(value), int(quality), cause, now, state.machine)
+        server = None if reading.server_time is None else reading.server_time - time
+        cell, source = pack(value), reading.time - time
+        row = (state.id, time, cell, int(quality), cause, now, state.machine, source, server)
         repeats = last is not None and last[2:5] == row[2:5] and time - last[1] < state.refresh_ns
         begins = self._known_from is None and time >= self._hole.start
         if repeats and not begins and not state.stream:
@@ -184,7 +186,7 @@ class _Filling:
             time = self._begin if self._last[1] < self._begin else self._last[1] + state.refresh_ns
             if time >= until:
                 return
-            self._put(rows, (state.id, time, *self._last[2:5], now, state.machine))
+            self._put(rows, (state.id, time, *self._last[2:5], now, state.machine, None, None))
 
     def _put(self, rows: list[Row], row: Row) -> None:
         rows.append(row)

@@ -28,14 +28,15 @@ class TagState:
         lost_since: since when nothing is known, until its history has been asked for; None: nothing is missing.
         lost_after: the newest time that the device itself had given by then.
         device_time: the newest time that it has given.
+        server_time: the newest that its server has given, where there is one between.
         resumed: whether it has given one since the loss.
         shown: the first one after each of the last losses: what the device showed, though it may have happened earlier.
     """
 
     __slots__ = (
         "cause", "deadband", "device_time", "divisor", "id", "lost_after", "lost_since", "machine", "max_skew_ns",
-        "name", "offset", "place", "quality", "raw", "refresh_ns", "resumed", "scale", "scaled", "shown", "simple",
-        "skew_ns", "stored", "stream", "unit", "value",
+        "name", "offset", "place", "quality", "raw", "refresh_ns", "resumed", "scale", "scaled", "server_time", "shown",
+        "simple", "skew_ns", "stored", "stream", "unit", "value",
     )  # fmt: skip
 
     def __init__(self, tag: Tag, number: int, *, machine: bool, refresh_ns: int, max_skew_ns: int) -> None:
@@ -56,6 +57,7 @@ class TagState:
         self.lost_since: int | None = None
         self.lost_after: int | None = None
         self.device_time: int | None = None
+        self.server_time: int | None = None
         self.resumed = False
         self.shown: tuple[int, ...] = ()
         self.value: Any = NOTHING
@@ -86,7 +88,7 @@ class Intake:
         rows: list[Row] = []
         states, append, good = self.states, rows.append, Quality.GOOD
         value: Any
-        for tag, time, value, quality, cause, _ in readings:
+        for tag, time, value, quality, cause, _, server in readings:
             state = states[tag]
             kind, stored = value.__class__, state.stored
             # Most readings of a busy plant: a whole number that was polled, as good as the one before, and another.
@@ -101,7 +103,7 @@ class Intake:
                 and state.simple
             ):
                 state.value, state.stored = value, received
-                append((state.id, received, value, 0, cause, None, state.machine))
+                append((state.id, received, value, 0, cause, None, state.machine, None, None))
                 continue
             if state.stream and not state.resumed and time is not None and time == state.device_time:
                 state.resumed = True  # each event counts once: the device shows its last one again after a reconnect
@@ -123,16 +125,20 @@ class Intake:
             if quality == Quality.BAD or state.quality == Quality.BAD:
                 self.turned.append((tag, Quality(quality), cause))
             # From here on it is `_row` written out: a call for each row would cost a quarter of the whole.
-            late = None
+            late = source = None
             if time is None and received > stored:
-                time = received
+                at = received
             else:
-                time = _dated(state, _plausible(state, time, received), received)
-                late = None if time == received else received
-            state.value, state.quality, state.cause, state.stored = value, quality, cause, time
+                at = _dated(state, _plausible(state, time, received), received)
+                late = None if at == received else received
+                source = None if time is None else _after(at, time)
+                if server is not None:
+                    state.server_time, server = server, _after(at, server)
+            state.value, state.quality, state.cause, state.stored = value, quality, cause, at
             cell = value if kind is int or kind not in PACKED else pack(value)
             # A plain int for the quality, because SQLite binds an enumeration's member several times slower.
-            append((state.id, time, cell, 0 if quality is Quality.GOOD else int(quality), cause, late, state.machine))
+            number = 0 if quality is good else int(quality)
+            append((state.id, at, cell, number, cause, late, state.machine, source, server))
         self.received += len(readings)
         self.stored += len(rows)
         return rows
@@ -198,6 +204,8 @@ def _row(state: TagState, time: int | None, value: Any, quality: Quality, cause:
         cause,
         late,
         state.machine,
+        None,
+        None,
     )
 
 
@@ -206,6 +214,12 @@ def _dated(state: TagState, time: int | None, received: int) -> int:
     if time is None or time <= state.stored:
         return received if received > state.stored else state.stored + 1
     return time
+
+
+def _after(time: int, given: int) -> int | None:
+    """How many nanoseconds after the row's time another clock's lies; None where no column could hold it."""
+    after = given - time
+    return after if -(2**63) <= after < 2**63 else None
 
 
 def _plausible(state: TagState, time: int | None, received: int) -> int | None:

@@ -44,9 +44,21 @@ def tag_as_read(state: TagState, now: int, seen: int | None) -> dict[str, Any]:
         "quality": state.quality.name.lower(),
         "cause": state.cause if known else "not_started",
         "age_s": round((now - seen) / 1e9, 3) if known and seen else None,
+        "source_time": _time(state.device_time),
+        "server_time": _time(state.server_time),
         "unit": state.unit,
         "place": state.place,
     }
+
+
+def _time(time: int | None) -> str | None:
+    """A time that a device gave, as wrong as it may be; none where it cannot be written."""
+    if time is None:
+        return None
+    try:
+        return rfc3339(time)
+    except OverflowError:
+        return None
 
 
 def readings_page(store: Store, arguments: dict[str, Any], after: int) -> tuple[list[dict[str, Any]], int | None]:
@@ -66,6 +78,8 @@ def readings_page(store: Store, arguments: dict[str, Any], after: int) -> tuple[
             "quality": reading.quality.name.lower(),
             "cause": reading.cause,
             "received": rfc3339(reading.received or reading.time),
+            "source_time": _time(reading.source_time),
+            "server_time": _time(reading.server_time),
         }
         for reading in found
     ]

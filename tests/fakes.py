@@ -9,9 +9,17 @@ from typing import Any
 
 from edge_agent.clock import Trust
 from edge_agent.contract import Device, DeviceSettings, Driver, Reading, Tag, TagSettings, parse_duration
+from edge_agent.store import Row
 
 S = 1_000_000_000
 START = 1_795_000_000 * S  # 2026-11-18T11:06:40Z
+
+
+def row(
+    tag: int, time: int, value: Any, quality: int = 0, cause: str | None = None, *, machine: int = 1
+) -> Row:  # fmt: skip
+    """A row of the store: of a device without a clock of its own, received at `time`."""
+    return tag, time, value, quality, cause, None, machine, None, None
 
 
 class FakeClock:

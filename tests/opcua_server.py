@@ -8,6 +8,7 @@ folder-less variables `Value` (a string that names its own namespace), `Count` (
 
     write Count 17          a value into a variable of the first namespace, keeping its type
     burst Count 50          fifty values at once: 1 … 50
+    sourced Count 17 0.4    a value that its source knew 0.4 s before the server did
     status Count BadSensorFailure
     delete Count
     stop                    shut down as a server should
@@ -18,7 +19,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from asyncua import ua as asyncua_types
@@ -73,6 +74,10 @@ async def obey(server: Server, nodes: dict[str, Node], line: str) -> bool:
     elif verb == "burst":
         for n in range(int(words[1])):
             await server.write_attribute_value(node.nodeid, now_with(n + 1, kind))
+    elif verb == "sourced":
+        sample = now_with(PYTHON_TYPES[kind](words[1]), kind)
+        sample.SourceTimestamp -= timedelta(seconds=float(words[2]))
+        await server.write_attribute_value(node.nodeid, sample)
     elif verb == "status":
         code = ua.StatusCode(getattr(ua.StatusCodes, words[1]))
         now = datetime.now(UTC)

@@ -64,7 +64,8 @@ class Recorder(ScriptedDriver):
                     if self.breaks_after is not None and sent >= self.breaks_after:
                         raise NotConnected("gone in the middle of its history")
                     sent += 1
-                    yield HistoryPart(tag, [Reading(tag, time, value, origin=Origin.HISTORY)], holds=self.holds)
+                    reading = Reading(tag, time, value, origin=Origin.HISTORY, server_time=time + 7)
+                    yield HistoryPart(tag, [reading], holds=self.holds)
             yield HistoryPart(tag, [], complete=True, holds=self.holds)
 
 
@@ -245,8 +246,11 @@ async def test_history_of_a_device_whose_clock_is_wrong_is_corrected(outage: Out
     await outage.filled()
     ((_, start, _),) = outage.driver.asked
     assert start == pytest.approx(89 - 3_600)
-    found = {row.time: row.value for row in outage.store.readings.page(tags=["plc.count"], limit=10_000)}
-    assert found[NOON + 200 * S] == 1_200
+    found = {row.time: row for row in outage.store.readings.page(tags=["plc.count"], limit=10_000)}
+    filled = found[NOON + 200 * S]
+    assert filled.value == 1_200
+    assert filled.source_time == NOON + 200 * S - 3_600 * S, "what its clock said is kept, as wrong as it was"
+    assert filled.server_time == filled.source_time + 7
 
 
 async def test_event_that_came_live_is_not_counted_again_from_history(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from agreement import agree
-from fakes import FakeClock, S
+from fakes import FakeClock, S, row
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_summarizer import CONFIG, Bench
@@ -56,7 +56,7 @@ class Machinery:
     def put(self, tag: str, at: float, value: Any, cause: str | None = None) -> None:
         quality = 0 if cause is None else 2
         time = self.begin + round(at * S)
-        self.bench.thread.append([(self.bench.ids[tag], time, value, quality, cause, None, 1)])
+        self.bench.thread.append([row(self.bench.ids[tag], time, value, quality, cause)])
 
     def run(self, start: int, end: int) -> None:
         for second in range(start, end, 600):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fakes import row as arrival
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -234,7 +235,7 @@ def test_items_are_the_same_whatever_the_order_of_arrival(store: Store, rows: li
     USED["tags"] += 1
     tag = f"d.tag{USED['tags']}"
     number = store.register([(tag, True)])[tag]
-    arriving = [(number, time_ns + S, pack(value), quality, cause, None, 1) for time_ns, value, quality, cause in rows]
+    arriving = [arrival(number, time_ns + S, pack(value), *rest) for time_ns, value, *rest in rows]
     order.shuffle(arriving)
     half = len(arriving) // 2
     for batch in (arriving[:half], arriving[half:]):

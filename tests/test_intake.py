@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,8 @@ from fakes import START, S, device
 
 from edge_agent.contract import Quality, Reading, Value
 from edge_agent.intake import Intake, TagState
-from edge_agent.store import Row
+from edge_agent.listing import readings_page, tag_as_read
+from edge_agent.store import Row, Store
 
 REFRESH = 60 * S
 
@@ -81,6 +83,35 @@ def test_intake_uses_the_devices_time_within_the_skew_and_else_the_time_of_recei
     assert bench.take(1, 0, near)[0][1:6:4] == (near, START)
     assert bench.take(2, 1, far)[0][1:6:4] == (START + S, None)
     assert bench.intake.states[bench.tag].skew_ns == far - START - S
+
+
+def test_intake_keeps_what_the_devices_clocks_said_whichever_time_is_used() -> None:
+    bench = Bench()
+    near, far = START - S, START - 3 * S
+    assert bench.take(1, 0, near, server_time=near + 5)[0][7:] == (0, 5)
+    assert bench.take(2, 1, far, server_time=far + 5)[0][7:] == (far - START - S, far + 5 - START - S)
+    assert bench.take(3, 2)[0][7:] == (None, None)
+    assert bench.take(4, 3, 2**70, server_time=-(2**70))[0][7:] == (None, None), "no column could hold these"
+    assert bench.intake.hold([bench.tag], START + 70 * S)[0][7:] == (None, None), "it is ours, not the device's"
+    assert bench.intake.lost([bench.tag], START + 71 * S, "device_offline")[0][7:] == (None, None)
+
+
+def test_times_of_the_device_are_listed_from_the_store_and_from_what_was_read_last(tmp_path: Path) -> None:
+    bench, at = Bench(), START - S
+    with Store(tmp_path) as store:
+        store.begin(START)
+        store.register([(bench.tag.name, True)])
+        store.append(bench.take(1, 0, at, server_time=at + S // 2) + bench.take(2, 2), START + 2 * S)
+        items, _ = readings_page(store, {}, 0)
+    times = [(item["time"], item["source_time"], item["server_time"], item["received"]) for item in items]
+    assert times == [
+        ("2026-11-18T11:06:39Z", "2026-11-18T11:06:39Z", "2026-11-18T11:06:39.500Z", "2026-11-18T11:06:40Z"),
+        ("2026-11-18T11:06:42Z", None, None, "2026-11-18T11:06:42Z"),
+    ]
+    read = tag_as_read(bench.intake.states[bench.tag], START + 3 * S, START + 2 * S)
+    assert (read["source_time"], read["server_time"]) == ("2026-11-18T11:06:39Z", "2026-11-18T11:06:39.500Z")
+    bench.take(3, 3, 2**70)
+    assert tag_as_read(bench.intake.states[bench.tag], START, START)["source_time"] is None, "it cannot be written"
 
 
 def test_intake_live_reading_never_hides_behind_an_older_row() -> None:

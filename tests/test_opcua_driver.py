@@ -221,6 +221,23 @@ async def test_stream_shows_a_bad_status_by_name_and_the_recovery(shared: Server
         await stream.aclose()
 
 
+async def test_source_and_server_time_are_both_kept(shared: ServerProcess) -> None:
+    plc = device(shared.url, count=f"nsu={FIRST};s=Count")
+    async with connected(plc) as driver:
+        stream = driver.stream()
+        await anext(stream)
+        await anext(stream)
+        shared.tell("sourced Count 17 0.4")
+        (streamed,) = await until(stream, lambda readings: bool(readings))
+        await stream.aclose()
+        (read,) = await driver.read(plc, plc.tags)
+    for reading in (streamed, read):
+        assert reading.value == 17
+        assert reading.time is not None
+        assert reading.server_time is not None
+        assert reading.server_time - reading.time == pytest.approx(0.4e9, abs=1e3)
+
+
 async def test_stream_with_fast_sampling_brings_the_values_between_two_publishings(shared: ServerProcess) -> None:
     plc = device(shared.url, poll="500 ms", count={"address": f"nsu={FIRST};s=Count", "sampling": "10 ms"})
     async with connected(plc) as driver:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import struct
 import uuid
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -115,6 +115,7 @@ def test_data_change_with_any_mask_agrees_field_by_field(mask: int, type_id: int
     first, second = data_change(notification(item(1, value), after), TAGS)
     expected_time = NS if mask & 4 else NS + 1000 if mask & 8 else None
     assert (first.tag, first.time) == (TAGS[1], expected_time)
+    assert first.server_time == (NS + 1000 if mask & 8 else None)
     assert (first.value, first.cause) == ((1, None) if mask & 1 else (None, "no_value"))
     assert second == Reading(TAGS[2], None, 1.5)
     assert first == readings_of(TAGS[1], Wire(value).data_value())[0]
@@ -122,9 +123,11 @@ def test_data_change_with_any_mask_agrees_field_by_field(mask: int, type_id: int
 
 def test_data_change_encoded_by_asyncua_keeps_time_and_value() -> None:
     moment = datetime(2026, 11, 23, 7, 0, 0, 120_000, tzinfo=UTC)
-    sample = ua.DataValue(ua.Variant(21.5, ua.VariantType.Double), SourceTimestamp=moment, ServerTimestamp=moment)
+    later = moment + timedelta(milliseconds=30)
+    sample = ua.DataValue(ua.Variant(21.5, ua.VariantType.Double), SourceTimestamp=moment, ServerTimestamp=later)
     body = struct_to_binary(ua.DataChangeNotification([ua.MonitoredItemNotification(0, sample)], []))
-    assert data_change(body, TAGS) == [Reading(TAGS[0], int(moment.timestamp() * 1000) * 10**6, 21.5)]
+    source = int(moment.timestamp() * 1000) * 10**6
+    assert data_change(body, TAGS) == [Reading(TAGS[0], source, 21.5, server_time=source + 30 * 10**6)]
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fakes import FakeClock, S
+from fakes import FakeClock, S, row
 from floor import BY_TAG, SHIFTS, Floor, configured
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -141,9 +141,9 @@ async def in_order(folder: Path, rows: Sequence[Any], entries: Sequence[Told]) -
     waiting = list(rows)
     for second in (*range(10, SPAN + 60, 10), *range(SPAN + 60, LAST - 300, 500), LAST - 200, LAST):
         while waiting and waiting[0].time < NOON + second * S:
-            row = waiting.pop(0)
-            number = floor.ids[row.tag]
-            floor.thread.append([(number, row.time, row.value, int(row.quality), row.cause, None, 1)])
+            old = waiting.pop(0)
+            number = floor.ids[old.tag]
+            floor.thread.append([row(number, old.time, old.value, int(old.quality), old.cause)])
         await floor.until(second, step=1_000)
     assert not waiting
     for told in entries:

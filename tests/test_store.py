@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from fakes import START, FakeClock, S, settle
+from fakes import START, FakeClock, S, row, settle
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,6 +20,8 @@ from edge_agent.contract import Quality, Value
 from edge_agent.store import Draft, Issued, Row, Store, StoreDamaged, StoreError, StoreThread
 from edge_agent.store.values import pack, unpack
 
+OLD = Path(__file__).parent / "databases"
+"""What earlier versions wrote, as SQL: a store must be carried forward from each."""
 GOOD, BAD = int(Quality.GOOD), int(Quality.BAD)
 
 
@@ -70,7 +72,7 @@ def test_value_packed_and_stored_comes_back_as_it_was(value: Value) -> None:
 
 def test_steps_begin_with_what_holds_at_the_start(store: Store) -> None:
     tag = store.register([("plc.count", True)])["plc.count"]
-    rows = [(tag, START + second * S, second, GOOD, None, None, 1) for second in range(10)]
+    rows = [row(tag, START + second * S, second) for second in range(10)]
     store.append(rows, START + 10 * S)
     found = store.readings.steps("plc.count", START + 5 * S + 1, START + 8 * S)
     assert [value for _, value, _, _ in found] == [5, 6, 7]
@@ -78,8 +80,8 @@ def test_steps_begin_with_what_holds_at_the_start(store: Store) -> None:
 
 def test_steps_reach_back_over_bad_readings_to_good_ones(store: Store) -> None:
     tag = store.register([("plc.count", True)])["plc.count"]
-    good: list[Row] = [(tag, START + second * S, second, GOOD, None, None, 1) for second in range(4)]
-    bad: list[Row] = [(tag, START + (4 + second) * S, None, BAD, "device_offline", None, 1) for second in range(4)]
+    good: list[Row] = [row(tag, START + second * S, second) for second in range(4)]
+    bad: list[Row] = [row(tag, START + (4 + second) * S, None, BAD, "device_offline") for second in range(4)]
     store.append(good + bad, START + 10 * S)
     found = store.readings.steps("plc.count", START + 8 * S, START + 9 * S, good_before=2)
     assert [value for _, value, _, _ in found] == [2, 3, None, None, None, None]
@@ -88,13 +90,13 @@ def test_steps_reach_back_over_bad_readings_to_good_ones(store: Store) -> None:
 def test_steps_in_time_order_whatever_the_order_of_arrival(store: Store) -> None:
     tag = store.register([("plc.count", True)])["plc.count"]
     for second in (3, 1, 2):
-        store.append([(tag, START + second * S, second, GOOD, None, None, 1)], START + 4 * S)
+        store.append([row(tag, START + second * S, second)], START + 4 * S)
     assert [step[1] for step in store.readings.steps("plc.count", START, START + 9 * S)] == [1, 2, 3]
 
 
 def test_integer_of_64_bits_without_sign_is_stored_exactly(store: Store) -> None:
     tag = store.register([("plc.count", True)])["plc.count"]
-    store.append([(tag, START, 2**64 - 1, GOOD, None, None, 1)], START)
+    store.append([row(tag, START, 2**64 - 1)], START)
     assert store.readings.steps("plc.count", START, START + S)[0][1] == 2**64 - 1
 
 
@@ -102,7 +104,7 @@ def test_integer_of_64_bits_without_sign_leaves_the_cells_beside_it_as_they_are(
     ids = store.register([("plc.count", True), ("plc.on", True), ("plc.raw", True)])
     values: list[Value] = [2**64 - 1, True, b"raw"]
     rows: list[Row] = [
-        (number, START, value if type(value) is int else pack(value), GOOD, None, None, 1)
+        row(number, START, value if type(value) is int else pack(value))
         for number, value in zip(ids.values(), values, strict=True)
     ]
     store.append(rows, START)
@@ -111,7 +113,7 @@ def test_integer_of_64_bits_without_sign_leaves_the_cells_beside_it_as_they_are(
 
 def test_tag_that_a_machine_draws_on_later_brings_its_earlier_readings(store: Store) -> None:
     tag = store.register([("plc.count", False)])["plc.count"]
-    store.append([(tag, START, 7, GOOD, None, None, 0)], START)
+    store.append([row(tag, START, 7, machine=0)], START)
     assert store.readings.steps("plc.count", START, START + S) == []
     store.register([("plc.count", True)])
     assert store.readings.steps("plc.count", START, START + S)[0][1] == 7
@@ -121,7 +123,7 @@ def test_start_after_a_stop_says_that_nothing_is_known_since_the_last_sign_of_li
     with Store(tmp_path) as store:
         store.begin(START)
         tag = store.register([("plc.count", True)])["plc.count"]
-        store.append([(tag, START, 7, GOOD, None, None, 1)], START + 3 * S)
+        store.append([row(tag, START, 7)], START + 3 * S)
     with Store(tmp_path) as store:
         store.begin(START + 60 * S)
         last = store.readings.newest("plc.count")
@@ -130,7 +132,7 @@ def test_start_after_a_stop_says_that_nothing_is_known_since_the_last_sign_of_li
 
 def test_device_that_a_fault_disables_is_misconfigured_from_now_on(store: Store) -> None:
     ids = store.register([("plc.count", True), ("other.count", True)])
-    store.append([(number, START, 7, GOOD, None, None, 1) for number in ids.values()], START)
+    store.append([row(number, START, 7) for number in ids.values()], START)
     with store.transaction():
         store.readings.mark_misconfigured({"plc"}, START + S)
     assert store.readings.newest("plc.count") == (START + S, None, BAD, "misconfigured")
@@ -254,10 +256,10 @@ def test_store_that_is_no_database_is_kept_aside_and_an_empty_one_begins(tmp_pat
 
 
 def damage(path: Path) -> None:
-    """Overwrite everything but the first page, so that the file still opens as a database."""
+    """Overwrite the tables and spare the schema in the first and the last page: the file still opens as a database."""
     with path.open("r+b") as file:
         file.seek(4096)
-        file.write(b"\x5a" * (path.stat().st_size - 4096))
+        file.write(b"\x5a" * (path.stat().st_size - 2 * 4096))
 
 
 def test_store_damaged_inside_is_told_to_a_reader_and_left_alone(tmp_path: Path) -> None:
@@ -309,6 +311,19 @@ def test_store_of_another_program_is_refused_and_left_alone(tmp_path: Path) -> N
     assert path.read_bytes() == before
 
 
+def test_store_of_an_earlier_version_is_carried_forward(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "edge-agent.db") as db:
+        db.executescript((OLD / "version-5.sql").read_text())
+    db.close()
+    with Store(tmp_path) as store:
+        store.begin(START + 60 * S)
+        tag = store.register([("plc.count", True)])["plc.count"]
+        store.append([(tag, START + 70 * S, 9, GOOD, None, None, 1, -5, 8)], START + 70 * S)
+        found = [(row.value, row.source_time, row.server_time) for row in store.readings.page(tags=["plc.count"])]
+        assert found == [(7, None, None), (None, None, None), (9, START + 70 * S - 5, START + 70 * S + 8)]
+        assert [record.topic for record in store.records.page()] == ["t"]
+
+
 def test_store_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     with Store(tmp_path):
         pass
@@ -327,10 +342,10 @@ def test_store_that_is_not_there_is_not_made_for_a_reader(tmp_path: Path) -> Non
 
 def test_prune_keeps_the_newest_reading_of_each_machines_tag(store: Store) -> None:
     ids = store.register([("plc.old", True), ("plc.new", True), ("plc.spare", False)])
-    old = [(ids["plc.old"], START, 1, GOOD, None, None, 1), (ids["plc.spare"], START, 1, GOOD, None, None, 0)]
+    old = [row(ids["plc.old"], START, 1), row(ids["plc.spare"], START, 1, machine=0)]
     store.append(old, START)
-    store.append([(ids["plc.new"], START + 100 * S, 2, GOOD, None, None, 1)], START + 100 * S)
-    store.append([(ids["plc.new"], START + 200 * S, 3, GOOD, None, None, 1)], START + 200 * S)
+    store.append([row(ids["plc.new"], START + 100 * S, 2)], START + 100 * S)
+    store.append([row(ids["plc.new"], START + 200 * S, 3)], START + 200 * S)
     with store.transaction():
         store.readings.prune(START + 200 * S, 1_000)
     assert [(reading.tag, reading.value) for reading in store.readings.page()] == [("plc.old", 1), ("plc.new", 3)]
@@ -338,11 +353,11 @@ def test_prune_keeps_the_newest_reading_of_each_machines_tag(store: Store) -> No
 
 def test_prune_keeps_the_newest_value_of_a_tag_that_has_been_bad_since(store: Store) -> None:
     tag = store.register([("plc.count", True)])["plc.count"]
-    rows: list[Row] = [(tag, START, 1, GOOD, None, None, 1), (tag, START + S, 41, GOOD, None, None, 1)]
+    rows: list[Row] = [row(tag, START, 1), row(tag, START + S, 41)]
     store.append(rows, START)
-    store.append([(tag, START + 2 * S, None, BAD, "device_offline", None, 1)], START + 100 * S)
+    store.append([row(tag, START + 2 * S, None, BAD, "device_offline")], START + 100 * S)
     store.append([], START + 200 * S)
-    store.append([(tag, START + 300 * S, None, BAD, "agent_down", None, 1)], START + 300 * S)
+    store.append([row(tag, START + 300 * S, None, BAD, "agent_down")], START + 300 * S)
     with store.transaction():
         store.readings.prune(START + 300 * S, 1_000)
     assert [reading.value for reading in store.readings.page()] == [41, None]
@@ -351,7 +366,7 @@ def test_prune_keeps_the_newest_value_of_a_tag_that_has_been_bad_since(store: St
 def test_page_lists_a_span_of_time_and_chosen_tags(store: Store) -> None:
     ids = store.register([("plc.a", False), ("plc.b", False)])
     for second in range(300):
-        rows = [(number, START + second * S, second, GOOD, None, None, 0) for number in ids.values()]
+        rows = [row(number, START + second * S, second, machine=0) for number in ids.values()]
         store.append(rows, START + second * S)
     found = store.readings.page(tags=["plc.b"], since=START + 100 * S, until=START + 103 * S)
     assert [(reading.tag, reading.value) for reading in found] == [("plc.b", 100), ("plc.b", 101), ("plc.b", 102)]
@@ -364,7 +379,7 @@ async def test_thread_commits_in_groups_and_gives_a_sign_of_life_each_second(tmp
     tag = store.register([("plc.a", True)])["plc.a"]
     thread = StoreThread(store, clock, S // 2)
     for second in range(3):
-        thread.append([(tag, START + second, second, GOOD, None, None, 1)])
+        thread.append([row(tag, START + second, second)])
     assert store.readings.newest("plc.a") is None
     await thread.flush()
     assert store.readings.newest("plc.a") == (START + 2, 2, GOOD, None)
@@ -378,7 +393,7 @@ async def test_thread_stopped_while_a_commit_waits_for_its_turn_loses_no_reading
     thread = StoreThread(store, FakeClock(), S // 2)
     busy = threading.Event()
     long_work = asyncio.create_task(thread.call(busy.wait))
-    thread.append([(tag, START, 1, GOOD, None, None, 1)])
+    thread.append([row(tag, START, 1)])
     commit = asyncio.create_task(thread.flush())
     await settle()
     commit.cancel()
@@ -398,7 +413,7 @@ async def test_thread_drops_and_marks_what_memory_cannot_hold(tmp_path: Path) ->
     tag = store.register([("plc.a", True)])["plc.a"]
     thread = StoreThread(store, clock, S // 2, max_waiting=5)
     for second in range(8):
-        thread.append([(tag, START + second, second, GOOD, None, None, 1)])
+        thread.append([row(tag, START + second, second)])
     await thread.flush()
     await thread.flush()
     assert thread.dropped == 3

@@ -10,7 +10,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from fakes import FakeClock, S
+from fakes import FakeClock, S, row
 
 from edge_agent import __version__, record
 from edge_agent.config import Configuration, load
@@ -70,7 +70,7 @@ class Bench:
 
     def put(self, tag: str, at: float, value: Value, cause: str | None = None) -> None:
         quality = Quality.GOOD if cause is None else Quality.BAD
-        self.thread.append([(self.ids[tag], NOON + round(at * S), value, int(quality), cause, None, 1)])
+        self.thread.append([row(self.ids[tag], NOON + round(at * S), value, int(quality), cause)])
 
     async def close_at(self, seconds: float) -> list[dict[str, Any]]:
         """What is issued when the clock stands so many seconds after noon."""

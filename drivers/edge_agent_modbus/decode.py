@@ -64,7 +64,8 @@ def decoder(wanted: Sequence[Wanted], start: int) -> Callable[[bytes], list[Read
 
 
 def _good(tags: tuple[Tag, ...], values: Iterable[Value]) -> list[Reading]:
-    rows = zip(tags, repeat(None), values, repeat(Quality.GOOD), repeat(None), repeat(Origin.LIVE), strict=False)
+    none = repeat(None)
+    rows = zip(tags, none, values, repeat(Quality.GOOD), none, repeat(Origin.LIVE), none, strict=False)
     return list(map(_new_reading, repeat(Reading), rows))
 
 

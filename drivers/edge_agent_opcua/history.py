@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from edge_agent.contract import NO_HISTORY, HistoryPart, NotConnected, Origin, Tag
 from edge_agent_opcua.session import NodeId, Session, ua
-from edge_agent_opcua.values import readings_of, status_name, time_ns
+from edge_agent_opcua.values import readings_of, status_name, time_ns, times_of
 from edge_agent_opcua.wire import DataValue, DecodeError, Ticks, Wire
 
 PAGE = 1_000
@@ -135,7 +135,7 @@ def _part(tag: Tag, result: _Result, start: int, end: int, newest: dict[Tag, int
         newest[tag] = found[-1][0]
     readings = [reading for _, reading in found]
     lacks = None
-    if any(time_ns(sample.ticks) is None for sample in result.values):
+    if any(times_of(sample)[0] is None for sample in result.values):
         lacks = "history_without_time"
     elif result.status & _CODE == _MORE_DATA and not result.continuation and len(result.values) < PAGE:
         lacks = status_name(result.status)  # there is more, and no way to ask for it

@@ -11,7 +11,7 @@ from functools import lru_cache
 from itertools import product
 from math import isfinite
 
-from edge_agent.contract import Quality, Reading, Tag, Value, bad
+from edge_agent.contract import Origin, Quality, Reading, Tag, Value, bad
 from edge_agent_opcua.wire import (
     NUMBERS,
     DataValue,
@@ -46,6 +46,13 @@ def status_name(status: int) -> str:
 def time_ns(ticks: int) -> int | None:
     """Integer nanoseconds since 1970 UTC; None for a DateTime that is null or out of range."""
     return (ticks - _TICKS_1970) * 100 if 0 < ticks < _TICKS_LIMIT else None
+
+
+def times_of(sample: DataValue) -> tuple[int | None, int | None]:
+    """The time for a reading, which is the source's or where that gave none the server's, and the server's."""
+    server = time_ns(sample.server)
+    source = time_ns(sample.source)
+    return server if source is None else source, server
 
 
 def rfc3339(ticks: int) -> str:
@@ -99,29 +106,36 @@ def node_text(name: NodeName) -> str:
 
 def readings_of(tag: Tag, sample: DataValue) -> list[Reading]:
     """What one DataValue says of a tag: one reading, and before it another where the server lost values."""
-    time = time_ns(sample.ticks)
-    lost = [bad(tag, "overflow", time)] if sample.status & _OVERFLOW == _OVERFLOW else []
+    time, server = times_of(sample)
+    lost = [bad(tag, "overflow", time, server)] if sample.status & _OVERFLOW == _OVERFLOW else []
     quality = _SEVERITY_QUALITY[sample.status >> 30]
     if quality is Quality.BAD:
-        return [*lost, bad(tag, status_name(sample.status), time)]
+        return [*lost, bad(tag, status_name(sample.status), time, server)]
     value, cause = value_of(sample.value)
     if cause is not None:
-        return [*lost, bad(tag, cause, time)]
+        return [*lost, bad(tag, cause, time, server)]
     cause = None if quality is Quality.GOOD else status_name(sample.status)
-    return [*lost, Reading(tag, time, value, quality, cause)]
+    return [*lost, Reading(tag, time, value, quality, cause, Origin.LIVE, server)]
 
 
-def _layouts() -> dict[bytes, struct.Struct]:
-    """For each mask and number type: how to take handle, value, status if there is one, and time, in one step."""
-    layouts: dict[bytes, struct.Struct] = {}
+_Layout = tuple[struct.Struct, int, int]
+
+
+def _layouts() -> dict[bytes, _Layout]:
+    """For each mask and number type: how to take handle, value, status if there is one, and times, in one step.
+
+    With it the places among these of the time to use and of the server's, 0 where there is none of the server's.
+    """
+    layouts: dict[bytes, _Layout] = {}
     for (type_id, code), mask in product(NUMBERS.items(), range(64)):
         source, server = mask & 0x04, mask & 0x08
         if not mask & 0x01 or not (source or server):
             continue
         text = "<I2x" + code + ("I" if mask & 0x02 else "")
         text += ("q" if source else "") + ("2x" if mask & 0x10 else "")
-        text += ("" if not server else "8x" if source else "q") + ("2x" if mask & 0x20 else "")
-        layouts[bytes((mask, type_id))] = struct.Struct(text)
+        text += ("q" if server else "") + ("2x" if mask & 0x20 else "")
+        at = 3 if mask & 0x02 else 2
+        layouts[bytes((mask, type_id))] = struct.Struct(text), at, 0 if not server else at + 1 if source else at
     return layouts
 
 
@@ -143,12 +157,15 @@ def data_change(body: bytes, tags: Sequence[Tag]) -> list[Reading]:
         count = wire.length()
         pos = wire.pos
         for _ in range(count):
-            layout = layouts.get(body[pos + 4 : pos + 6])
-            if layout is not None:
+            found = layouts.get(body[pos + 4 : pos + 6])
+            if found is not None:
+                layout, time_at, server_at = found
                 fields = layout.unpack_from(body, pos)
-                ticks = fields[-1]
-                if (len(fields) == 3 or not fields[2]) and 0 < ticks < _TICKS_LIMIT and isfinite(fields[1]):
-                    append(Reading(tags[fields[0]], (ticks - _TICKS_1970) * 100, fields[1]))
+                ticks = fields[time_at]
+                if (time_at == 2 or not fields[2]) and 0 < ticks < _TICKS_LIMIT and isfinite(fields[1]):
+                    server = time_ns(fields[server_at]) if server_at else None
+                    time = (ticks - _TICKS_1970) * 100
+                    append(Reading(tags[fields[0]], time, fields[1], Quality.GOOD, None, Origin.LIVE, server))
                     pos += layout.size
                     continue
             wire.pos = pos

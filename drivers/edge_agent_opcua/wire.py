@@ -61,11 +61,12 @@ Decoded = Scalar | tuple[Scalar | None, ...] | Unsupported | None
 
 
 class DataValue(NamedTuple):
-    """A value, its status code, and the best time the server gave for it."""
+    """A value, its status code, and when its source and its server knew it, 0 where they do not say."""
 
     value: Decoded
     status: int
-    ticks: int
+    source: int
+    server: int = 0
 
 
 class Wire:
@@ -229,7 +230,7 @@ class Wire:
         return content
 
     def data_value(self) -> DataValue:
-        """A DataValue: good unless it says otherwise; source time before server time, 0 for neither."""
+        """A DataValue: good unless it says otherwise; a time is 0 where none is given."""
         mask = self.u8()
         value = self.variant() if mask & 0x01 else None
         status = self.u32() if mask & 0x02 else 0
@@ -239,7 +240,7 @@ class Wire:
         server = self.i64() if mask & 0x08 else 0
         if mask & 0x20:
             self.u16()
-        return DataValue(value, status, source or server)
+        return DataValue(value, status, source, server)
 
     def _scalar(self, type_id: int) -> Decoded:
         number = _NUMBER.get(type_id)

@@ -55,7 +55,7 @@ class Readings:
         self.ignored: set[str] = set()
 
     def __iter__(self) -> Iterator[Row]:
-        """The rows: tag id, time, cell, quality, cause, received (None where it is not given or equals the time).
+        """The rows: tag id, time, cell, quality, cause, received (None: not given, or as the time), and the rest.
 
         Raises:
             ReadingsError: the first mistake in the file.
@@ -102,7 +102,7 @@ class Readings:
             received = None
             if received_at is not None and row[received_at]:
                 received = time_of(row, received_at, "received")
-            yield number, time, cell, quality, cause, received if received != time else None, 1
+            yield number, time, cell, quality, cause, received if received != time else None, 1, None, None
 
     def _places(self) -> dict[str, int]:
         header = next(self._reader, [])

@@ -276,7 +276,7 @@ class Trial:
         await self._pass(end)
         numbers = await self._thread.call(self._thread.store.register, [])
         self._held.clear()
-        self._thread.append([(number, end, None, _BAD, AFTER, None, 1) for number in numbers.values()])
+        self._thread.append([(number, end, None, _BAD, AFTER, None, 1, None, None) for number in numbers.values()])
         await self._thread.flush()
         settle_ns = max(machine.settle for machine in self._configuration.machines.values())
         whole = max([self._whole_until(end), *(told.made for told in self._told)])
@@ -304,11 +304,11 @@ class Trial:
 
     def _repeats_until(self, held: Row, until: int) -> list[Row]:
         """A value as the refresh repeats it, before `until`; the last one takes its place."""
-        number, time, cell, quality, cause, _, machine = held
+        number, time, cell, quality, cause, _, machine, _, _ = held
         if quality == _BAD or number not in self._held:
             return []
         times = range(time + self._refresh_ns, until, self._refresh_ns)
-        repeats: list[Row] = [(number, at, cell, quality, cause, None, machine) for at in times]
+        repeats: list[Row] = [(number, at, cell, quality, cause, None, machine, None, None) for at in times]
         if repeats:
             self._held[number] = repeats[-1]
         return repeats

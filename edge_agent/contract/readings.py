@@ -57,6 +57,8 @@ class Reading(NamedTuple):
 
     `time` is the device's own time in integer nanoseconds since 1970 UTC, or None: the poller stamps it with the time
     of receipt. `cause` says why a reading is not good: a status code's name, `illegal_data_address`, `device_offline`.
+    `server_time` is when a server between the device and us knew of it (OPC UA), None where there is none; it is kept
+    beside `time`, and nothing is computed from it.
     """
 
     tag: Tag
@@ -65,8 +67,9 @@ class Reading(NamedTuple):
     quality: Quality = Quality.GOOD
     cause: str | None = None
     origin: Origin = Origin.LIVE
+    server_time: int | None = None
 
 
-def bad(tag: Tag, cause: str, time: int | None = None) -> Reading:
+def bad(tag: Tag, cause: str, time: int | None = None, server_time: int | None = None) -> Reading:
     """The reading of a tag that has no value, and why."""
-    return Reading(tag, time, None, Quality.BAD, cause)
+    return Reading(tag, time, None, Quality.BAD, cause, Origin.LIVE, server_time)

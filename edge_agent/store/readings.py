@@ -10,8 +10,11 @@ from typing import Any, NamedTuple
 from edge_agent.contract import NS_PER_S, Quality, Value
 from edge_agent.store.values import pack, unpack
 
-Row = tuple[int, int, Any, int, str | None, int | None, int]
-"""What is inserted: tag id, time, cell, quality, cause, received (None: as time), 1 when a machine draws on the tag."""
+Row = tuple[int, int, Any, int, str | None, int | None, int, int | None, int | None]
+"""What is inserted: tag id, time, cell, quality, cause, received (None: as time), 1 when a machine draws on the tag.
+
+Then how long after `time` the device's own time and its server's are, in nanoseconds; None where it gave none.
+"""
 
 Step = tuple[int, Value, int, str | None]
 """What a step function is made of: time, value, quality, cause."""
@@ -21,14 +24,15 @@ _ARRIVAL_NS = 10 * NS_PER_S
 _STEP = "SELECT time, value, quality, cause FROM reading WHERE machine = 1 AND tag = ? AND "
 
 
-_COLUMNS = ("tag", "time", "value", "quality", "cause", "received", "machine")
-_EMPTY = {3: "0", 4: "NULL", 5: "NULL", 6: "0"}
-"""What an insert says of a column that is empty in all of its rows."""
+_COLUMNS = ("tag", "time", "value", "quality", "cause", "received", "machine", "source", "server")
+_EMPTY = {3: 0, 4: None, 5: None, 6: 0, 7: None, 8: None}
+"""What most rows have in a column: where all rows of an insert do, it is written out and not bound."""
 
 
 @cache
 def _insert_sql(rows: int, empty: tuple[int, ...]) -> str:
-    one = ", ".join(_EMPTY[place] if place in empty else "?" for place in range(len(_COLUMNS)))
+    written = {0: "0", None: "NULL"}
+    one = ", ".join(written[_EMPTY[place]] if place in empty else "?" for place in range(len(_COLUMNS)))
     return f"INSERT INTO reading ({', '.join(_COLUMNS)}) VALUES " + ", ".join([f"({one})"] * rows)  # noqa: S608 - names are ours
 
 
@@ -43,7 +47,7 @@ _PRUNE = (
 
 
 class StoredReading(NamedTuple):
-    """One reading as people list it; `received` is None where it equals `time`."""
+    """One reading as people list it; `received` is None where it equals `time`, the last two where none was given."""
 
     id: int
     tag: str
@@ -52,6 +56,8 @@ class StoredReading(NamedTuple):
     quality: Quality
     cause: str | None
     received: int | None
+    source_time: int | None
+    server_time: int | None
 
 
 class Arrived(NamedTuple):
@@ -105,7 +111,8 @@ class Readings:
         Columns that are empty in all of them are not bound: sqlite3 spends more on a None than on all the numbers.
         """
         columns = [*zip(*rows, strict=True)]
-        empty = tuple(place for place in _EMPTY if not any(columns[place]))
+        count = len(rows)
+        empty = tuple(place for place, none in _EMPTY.items() if columns[place].count(none) == count)
         bound = [column for place, column in enumerate(columns) if place not in empty]
         cells: list[Any] = [None] * (len(bound) * len(rows))
         for place, column in enumerate(bound):
@@ -123,7 +130,7 @@ class Readings:
             if machine and (last is None or last[1] == Quality.BAD):
                 continue
             time = max(alive, last[0] if last else 0) + 1
-            self._insert([(tag, time, None, int(Quality.BAD), cause, None, machine)])
+            self._insert([(tag, time, None, int(Quality.BAD), cause, None, machine, None, None)])
 
     def mark_misconfigured(self, devices: Collection[str], now: int) -> None:
         """Say that from now on nothing is known of the tags of these devices, because a fault disables them."""
@@ -131,7 +138,7 @@ class Readings:
             if name.partition(".")[0] in devices:
                 last = self._last(tag)
                 time = now if last is None else max(now, last[0] + 1)
-                self._insert([(tag, time, None, int(Quality.BAD), "misconfigured", None, machine)])
+                self._insert([(tag, time, None, int(Quality.BAD), "misconfigured", None, machine, None, None)])
 
     def newest_good(self, tag: str) -> int | None:
         """The time of the newest reading with a value of a machine's tag."""
@@ -240,12 +247,12 @@ class Readings:
             where.append("time < ?")
             given.append(until)
         sql = (
-            "SELECT reading.id, tag.name, time, value, quality, cause, received FROM reading "  # noqa: S608 - names are ours
-            f"JOIN tag ON tag.id = reading.tag WHERE {' AND '.join(where)} ORDER BY reading.id LIMIT ?"
+            "SELECT reading.id, tag.name, time, value, quality, cause, received, time + source, time + server "  # noqa: S608 - names are ours
+            f"FROM reading JOIN tag ON tag.id = reading.tag WHERE {' AND '.join(where)} ORDER BY reading.id LIMIT ?"
         )
         return [
-            StoredReading(number, tag, time, unpack(cell), Quality(quality), cause, received)
-            for number, tag, time, cell, quality, cause, received in self._connection.execute(sql, (*given, limit))
+            StoredReading(number, tag, time, unpack(cell), Quality(quality), *rest)
+            for number, tag, time, cell, quality, *rest in self._connection.execute(sql, (*given, limit))
         ]
 
     def _reading_before(self, since: int | None, after: int) -> int:

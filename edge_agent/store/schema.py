@@ -6,7 +6,7 @@ from sqlite_utils import Database, Migrations
 
 APPLICATION_ID = 0x45444741  # "EDGA": tells our database from another program's
 
-VERSION = 5
+VERSION = 6
 """The number of migrations; a database with more is a newer version's."""
 
 migrations = Migrations("edge_agent")
@@ -91,3 +91,10 @@ def holes(db: Database) -> None:
         not_null={"tag", "start", "since", "reached", "until", "closed"},
     )
     db.table("hole").create_index(["tag", "until"])
+
+
+@migrations()
+def times_of_the_device(db: Database) -> None:
+    """What the device's clock and its server's said, in nanoseconds after `time`: most are 0, which takes no byte."""
+    db.table("reading").add_column("source", int)
+    db.table("reading").add_column("server", int)

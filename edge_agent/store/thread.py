@@ -58,8 +58,9 @@ class StoreThread:
         self.dropped += len(rows)
         for row in rows:
             if row[0] not in self._overflow:
-                tag, time, *_, received, machine = row
-                self._overflow[tag] = (tag, time, None, int(Quality.BAD), "overflow", received, machine)
+                tag, time, _, _, _, received, machine, source, server = row
+                bad = int(Quality.BAD)
+                self._overflow[tag] = (tag, time, None, bad, "overflow", received, machine, source, server)
 
     async def call(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """What `work` returns, run in the store's thread.
