@@ -64,7 +64,7 @@ def _from_the_store(folder: Path) -> list[Figure]:
     day_s = 24 * 3_600
     with Store(folder, durable=False) as store:
         ids = store.register([(tag, True) for tag in _MACHINE.tags])
-        rows = [(ids[tag], *row[:3], row[3], None, 1, None, None) for tag, own in _rows(0, day_s).items() for row in own]
+        rows = [(ids[tag], *row, None, 1, None, None) for tag, own in _rows(0, day_s).items() for row in own]
         store.append(rows, START + day_s * NS_PER_S)
         del rows
 
