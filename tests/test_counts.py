@@ -235,7 +235,7 @@ def test_items_are_the_same_whatever_the_order_of_arrival(store: Store, rows: li
     USED["tags"] += 1
     tag = f"d.tag{USED['tags']}"
     number = store.register([(tag, True)])[tag]
-    arriving = [arrival(number, time_ns + S, pack(value), *rest) for time_ns, value, *rest in rows]
+    arriving = [arrival(number, at + S, pack(value), quality, cause) for at, value, quality, cause in rows]
     order.shuffle(arriving)
     half = len(arriving) // 2
     for batch in (arriving[:half], arriving[half:]):
