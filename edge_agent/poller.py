@@ -199,6 +199,12 @@ class Link:
                 patience_ns = None if error.retry_within_s is None else int(error.retry_within_s * NS_PER_S)
             except TimeoutError:
                 self._down("the driver did not come back in time; the link is closed")
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if task is None or task.cancelling():
+                    raise
+                # Nobody asked this task to end: something within the driver was cancelled, and let it out.
+                self._down("the driver was interrupted; the link is closed")
             except Exception as error:  # a driver's bug must not stop the other links
                 log.debug("%s: unexpected", self.names, exc_info=error)
                 self._down(f"unexpected {type(error).__name__} in the driver: {error}")

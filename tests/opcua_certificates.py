@@ -10,10 +10,11 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 URI = "urn:test:server"
+Key = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 
 
 @cache
@@ -28,8 +29,9 @@ def name(common: str) -> x509.Name:
 
 def made(
     common: str = "server", *, uri: str = URI, hosts: Sequence[str] = ("127.0.0.1",), days: tuple[int, int] = (-1, 365),
-    issuer: tuple[str, rsa.RSAPrivateKey] | None = None, ca: bool = False, own_key: rsa.RSAPrivateKey | None = None,
-    client: bool = False, encipher: bool = True, signs: bool | None = None,
+    issuer: tuple[str, Key] | None = None, ca: bool = False, own_key: Key | None = None,
+    client: bool = False, encipher: bool = True, signs: bool | None = None, below: int | None = None,
+    only_for: str | None = None,
 ) -> x509.Certificate:  # fmt: skip
     """A certificate, self-signed unless there is an issuer (name and key)."""
     private = own_key or key()
@@ -52,24 +54,30 @@ def made(
         .serial_number(x509.random_serial_number())
         .not_valid_before(now + timedelta(days=days[0]))
         .not_valid_after(now + timedelta(days=days[1]))
-        .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+        .add_extension(x509.BasicConstraints(ca=ca, path_length=below), critical=True)
         .add_extension(usage, critical=True)
     )
+    if only_for is not None:
+        limits = x509.NameConstraints([x509.DNSName(only_for)], None)
+        builder = builder.add_extension(limits, critical=True)
     if not ca:
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
         builder = builder.add_extension(x509.ExtendedKeyUsage([kind]), critical=False)
     return builder.sign(signer, hashes.SHA256())
 
 
-def revoking(issuer: str, signer: rsa.RSAPrivateKey, *certificates: x509.Certificate) -> bytes:
-    """A revocation list of an authority, as DER."""
-    now = datetime.now(UTC)
+def revoking(
+    issuer: str, signer: Key, *certificates: x509.Certificate, ended: bool = False, pem: bool = False
+) -> bytes:  # fmt: skip
+    """A revocation list of an authority, as DER or as PEM."""
+    now = datetime.now(UTC) - timedelta(days=90 if ended else 0)
     builder = x509.CertificateRevocationListBuilder().issuer_name(name(issuer))
     builder = builder.last_update(now - timedelta(days=1)).next_update(now + timedelta(days=30))
     for one in certificates:
         revoked = x509.RevokedCertificateBuilder().serial_number(one.serial_number).revocation_date(now).build()
         builder = builder.add_revoked_certificate(revoked)
-    return builder.sign(signer, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
+    encoding = serialization.Encoding.PEM if pem else serialization.Encoding.DER
+    return builder.sign(signer, hashes.SHA256()).public_bytes(encoding)
 
 
 def der(certificate: x509.Certificate) -> bytes:

@@ -238,6 +238,31 @@ async def test_source_and_server_time_are_both_kept(shared: ServerProcess) -> No
         assert reading.server_time - reading.time == pytest.approx(0.4e9, abs=1e3)
 
 
+async def test_answer_that_comes_in_the_moment_in_which_its_time_ends_costs_no_more_than_the_link(
+    shared: ServerProcess,
+) -> None:
+    """The event loop stands still for longer than the time-out while an answer is under way, as on a tired disk."""
+    plc = device(shared.url, count=f"nsu={FIRST};s=Count")
+
+    async def reading(driver: OpcuaDriver) -> None:
+        while True:
+            await driver.read(plc, plc.tags)
+
+    async with connected(plc) as driver:
+        task = asyncio.create_task(reading(driver))
+        for _ in range(5):
+            await asyncio.sleep(0.2)
+            if task.done():
+                break
+            time.sleep(1.2)  # noqa: ASYNC251 - this is the point
+        await asyncio.wait([task], timeout=2)
+        if not task.done():
+            task.cancel()
+            pytest.skip("the loop stood still, and no answer was under way")
+        with pytest.raises(NotConnected, match="no answer within 1 s"):
+            await task
+
+
 async def test_stream_with_fast_sampling_brings_the_values_between_two_publishings(shared: ServerProcess) -> None:
     plc = device(shared.url, poll="500 ms", count={"address": f"nsu={FIRST};s=Count", "sampling": "10 ms"})
     async with connected(plc) as driver:

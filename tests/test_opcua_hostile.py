@@ -20,6 +20,7 @@ import edge_agent_opcua.subscription as subscription_module
 from bench import fuzz_opcua
 from edge_agent.contract import HistoryPart, NotConnected, Tag, TagSettings
 from edge_agent_opcua import OpcuaDriver
+from edge_agent_opcua.frames import Frames
 from edge_agent_opcua.values import data_change
 from edge_agent_opcua.wire import DecodeError, Wire
 
@@ -57,6 +58,62 @@ def test_notification_with_bytes_left_at_its_end_is_refused() -> None:
     assert [reading.value for reading in data_change(whole, TAGS)] == [7]
     with pytest.raises(DecodeError, match="1 bytes are left"):
         data_change(whole + b"\x00", TAGS)
+
+
+class Wired(asyncio.Protocol):
+    """The far side of `Frames`: what was let through, and whether the connection was ended."""
+
+    def __init__(self) -> None:
+        self.chunks: list[bytes] = []
+        self.ended = False
+
+    def data_received(self, data: bytes) -> None:
+        self.chunks.append(data)
+
+    def abort(self) -> None:
+        self.ended = True
+
+
+def sent(*chunks: bytes, trusted: bool = False) -> str | None:
+    """What `Frames` says of these chunks, byte by byte at their beginning; each one passes before the fault."""
+    wired = Wired()
+    frames = Frames(wired, wired)  # type: ignore[arg-type]
+    frames.trusted = trusted
+    for chunk in chunks:
+        for at in range(min(24, len(chunk))):
+            frames.data_received(chunk[at : at + 1])
+        frames.data_received(chunk[24:])
+    assert wired.ended is (frames.fault is not None)
+    return frames.fault
+
+
+def chunk(kind: bytes, size: int) -> bytes:
+    return kind + struct.pack("<I", size) + bytes(size - 8)
+
+
+def acknowledge(receive: int, send: int) -> bytes:
+    return b"ACKF" + struct.pack("<IIIIII", 28, 0, receive, send, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("chunks", "trusted", "fault"),
+    [
+        ([acknowledge(65_536, 65_536), chunk(b"OPNF", 16_384), chunk(b"MSGF", 2**20)], False, None),
+        ([acknowledge(25, 65_536)], False, "no more than 25 bytes at once"),
+        ([acknowledge(65_536, 25)], False, "no more than 25 bytes at once"),
+        ([b"OPNF" + struct.pack("<I", 16_385) + bytes(16)], False, "a chunk of 16385 bytes"),
+        ([b"MSGF" + struct.pack("<I", 2**20 + 1) + bytes(16)], False, "more than 1048576 bytes"),
+        ([b"MSGF" + struct.pack("<I", 2**22 + 1) + bytes(16)], True, "a chunk of 4194305 bytes"),
+        ([*[chunk(b"MSGC", 2**22)] * 8, chunk(b"MSGF", 100)], True, "more than 33554432 bytes"),
+        ([*[chunk(b"MSGC", 25)] * 4_095, chunk(b"MSGF", 25)] * 2, True, None),
+        ([*[chunk(b"MSGC", 25)] * 4_096, chunk(b"MSGF", 25)], True, "more than 4096 chunks"),
+    ],
+)
+def test_chunks_beyond_what_an_honest_server_sends_end_the_connection(
+    chunks: list[bytes], trusted: bool, fault: str | None
+) -> None:
+    found = sent(*chunks, trusted=trusted)
+    assert found == fault if fault is None else fault in str(found)
 
 
 def history_answer(values: int, type_id: int = 658) -> bytes:

@@ -10,7 +10,10 @@ from typing import Any
 
 import pytest
 from asyncua.client.client import Client
+from asyncua.common.connection import SecureConnection
 from asyncua.crypto.security_policies import SecurityPolicyBasic256Sha256
+from asyncua.server.internal_session import InternalSession
+from asyncua.server.uaprocessor import UaProcessor
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import load_der_x509_certificate
 from node_server import SECURE, NodeServer, needs_node_opcua
@@ -21,7 +24,7 @@ import edge_agent_opcua.session as session_module
 from edge_agent.contract import Device, NotConnected, Tag
 from edge_agent_opcua import OpcuaDriver
 from edge_agent_opcua.certificates import CERTIFICATE, own
-from edge_agent_opcua.security import tokens_for
+from edge_agent_opcua.security import offers, tokens_for
 from edge_agent_opcua.settings import OpcuaSettings, OpcuaTagSettings
 
 POLICIES = ("Basic256Sha256", "Aes128Sha256RsaOaep", "Aes256Sha256RsaPss")
@@ -297,6 +300,62 @@ async def test_password_is_not_sent_to_a_server_that_takes_it_only_by_a_broken_p
         offer(server, _BROKEN, _GOOD)
         assert await value(tmp_path / "pki", plc) == "urn:test:first"
     assert sent == [_GOOD]
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        ("session", "random number has less than 32 bytes"),
+        ("channel", "random number of less than 32 bytes"),
+        ("signature", "its signature is wrong"),
+    ],
+)
+async def test_server_that_proves_nothing_is_not_logged_in_to(
+    tmp_path: Path, fault: str, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create: Any = InternalSession.create_session
+    opened: Any = SecureConnection.open
+    respond: Any = UaProcessor.send_response
+
+    async def without_nonce(self: Any, *given: Any, **more: Any) -> Any:
+        created = await create(self, *given, **more)
+        created.ServerNonce = b"1"
+        return created
+
+    def with_a_short_one(self: Any, *given: Any) -> Any:
+        with pytest.MonkeyPatch.context() as inner:
+            inner.setattr(ua.utils, "create_nonce", lambda _: b"1")
+            return opened(self, *given)
+
+    def without_the_key(self: Any, handle: Any, sequence: Any, response: Any, *rest: Any, **more: Any) -> Any:
+        if isinstance(response, ua.CreateSessionResponse):
+            response.Parameters.ServerSignature.Signature = bytes(256)
+        return respond(self, handle, sequence, response, *rest, **more)
+
+    sent: list[str] = []
+    activate = Client.activate_session
+
+    async def watched(self: Client, *given: Any) -> Any:
+        sent.append("login")
+        return await activate(self, *given)
+
+    async with await secure_server(tmp_path, made()) as server:
+        plc = device(endpoint_of(server), security=BEST)
+        await trusting(tmp_path / "pki", plc)
+        monkeypatch.setattr(Client, "activate_session", watched)
+        if fault == "session":
+            monkeypatch.setattr(InternalSession, "create_session", without_nonce)
+        elif fault == "channel":
+            monkeypatch.setattr(SecureConnection, "open", with_a_short_one)
+        else:
+            monkeypatch.setattr(UaProcessor, "send_response", without_the_key)
+        assert says in await refused(tmp_path / "pki", plc)
+    assert sent == []
+
+
+def test_what_a_server_offers_is_told_whatever_it_is() -> None:
+    strange = [SimpleNamespace(SecurityPolicyUri=uri, SecurityMode=mode) for uri, mode in ((None, 0), ("a#b\nc", 9))]
+    assert offers(strange) == "/an invalid mode, b?c/an invalid mode"
 
 
 async def test_renewing_the_channel_keeps_a_secure_link_alive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,6 +77,8 @@ def test_address_malformed_is_refused_with_the_cure(text: str, told: str) -> Non
         ({"user_certificate": {"file": "/a"}, "user_key": {"file": "/b"}}, "on a secure channel"),
         ({"security": None}, "string"),
         ({"username": "a", "password": "b"}, "in clear"),
+        ({"security": "Basic256Sha256/Sign", "password": "b"}, "a password belongs to a username"),
+        ({"security": "Basic256Sha256/Sign", "username": "", "password": "b"}, "at least 1 character"),
         ({"url": "tcp://10.0.0.1:4840"}, "opc.tcp://host:port"),
         ({"url": "opc.tcp://:4840"}, "opc.tcp://host:port"),
         ({"url": "opc.tcp://a:b@10.0.0.1:4840"}, "keys of their own"),

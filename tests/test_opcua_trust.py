@@ -6,17 +6,27 @@ import os
 import shutil
 import stat
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 from opcua_certificates import URI, der, key, made, name, pem_of, put, revoking
 
 from edge_agent.contract import Certificates, ConfigError, KeepsFiles
 from edge_agent_opcua import OpcuaDriver
 from edge_agent_opcua.certificates import CERTIFICATE, KEY, fingerprint, own, uris
-from edge_agent_opcua.trust import MOST_REJECTED, TrustStore, Untrusted, chain_of, expiring
+from edge_agent_opcua.trust import (
+    MAX_CHAIN_BYTES,
+    MOST_REJECTED,
+    TrustStore,
+    Untrusted,
+    chain_of,
+    expiring,
+    printable,
+)
 
 PLC = "opc.tcp://127.0.0.1:4840"
 
@@ -103,10 +113,12 @@ def test_own_certificate_that_is_damaged_says_what_to_do(tmp_path: Path, content
 def test_unknown_certificate_is_refused_kept_and_trusted_when_somebody_says_so(tmp_path: Path) -> None:
     server = made()
     told = refused(tmp_path, server)
-    beginning = fingerprint(server)[:12]
-    assert f"edge-agent cert trust {beginning}" in told
+    beginning = fingerprint(server)[:16]
+    assert f"edge-agent cert trust {fingerprint(server)}`" in told
     (facts,) = TrustStore(tmp_path).facts()
     assert (facts.store, facts.host, facts.application_uri) == ("rejected", PLC, URI)
+    with pytest.raises(ConfigError, match="at least 16 digits"):
+        OpcuaDriver.trust(tmp_path, beginning[:15])
     assert OpcuaDriver.trust(tmp_path, beginning.upper()).store == "trusted"
     TrustStore(tmp_path).check([server], PLC, "127.0.0.1", URI)
     assert [one.store for one in TrustStore(tmp_path).facts()] == ["trusted"]
@@ -116,7 +128,7 @@ def test_unknown_certificate_is_refused_kept_and_trusted_when_somebody_says_so(t
 def test_trust_of_what_was_not_refused_names_what_was(tmp_path: Path, beginning: str) -> None:
     server = made()
     refused(tmp_path, server)
-    with pytest.raises(ConfigError, match=fingerprint(server)[:12]):
+    with pytest.raises(ConfigError, match=fingerprint(server)):
         TrustStore(tmp_path).trust(beginning)
 
 
@@ -163,6 +175,93 @@ def test_certificate_of_a_trusted_authority_is_trusted_until_it_is_revoked(tmp_p
     assert "has been revoked" in refused(tmp_path, server)
 
 
+def test_revocation_list_counts_of_every_authority_and_wherever_it_stands_in_its_file(tmp_path: Path) -> None:
+    curve = ec.generate_private_key(ec.SECP256R1())
+    put(tmp_path, "trusted", made("curve", ca=True, own_key=curve))
+    put(tmp_path, "trusted", made("authority", ca=True, own_key=key(1)))
+    of_curve, of_rsa = made(issuer=("curve", curve)), made(issuer=("authority", key(1)))
+    for server in (of_curve, of_rsa):
+        TrustStore(tmp_path).check([server], PLC, "127.0.0.1", URI)
+    (tmp_path / "trusted" / "crl").mkdir()
+    both = revoking("curve", curve, of_curve, pem=True) + revoking("authority", key(1), of_rsa, pem=True)
+    (tmp_path / "trusted" / "crl" / "both.pem").write_bytes(both)
+    for server in (of_curve, of_rsa):
+        assert "has been revoked" in refused(tmp_path, server)
+    assert TrustStore(tmp_path).outdated() == []
+
+
+def test_revocation_list_that_has_ended_still_counts_and_is_told(tmp_path: Path) -> None:
+    put(tmp_path, "trusted", made("authority", ca=True, own_key=key(1)))
+    revoked, other = (made(issuer=("authority", key(1))) for _ in range(2))
+    (tmp_path / "trusted" / "crl").mkdir()
+    (tmp_path / "trusted" / "crl" / "old.crl").write_bytes(revoking("authority", key(1), revoked, ended=True))
+    assert "has been revoked" in refused(tmp_path, revoked)
+    TrustStore(tmp_path).check([other], PLC, "127.0.0.1", URI)
+    (told,) = TrustStore(tmp_path).outdated()
+    assert "the revocation list of CN=authority has ended on" in told
+
+
+def test_without_its_host_only_the_very_certificate_is_trusted_and_none_by_its_authority(tmp_path: Path) -> None:
+    put(tmp_path, "trusted", made("authority", ca=True, own_key=key(1)))
+    server = made(issuer=("authority", key(1)))
+    TrustStore(tmp_path).check([server], PLC, "127.0.0.1", URI)
+    assert "is not trusted" in refused(tmp_path, server, host=None)
+    put(tmp_path, "trusted", server)
+    TrustStore(tmp_path).check([server], PLC, None, URI)
+
+
+def test_authority_vouches_for_no_more_than_it_may(tmp_path: Path) -> None:
+    for number, (root, says) in enumerate(
+        (
+            (made("root", ca=True, own_key=key(1), below=0), "may vouch for 0 authorities below it, not for 1"),
+            (made("root", ca=True, own_key=key(1), only_for="plant-a.example"), "limits that are not understood"),
+            (made("root", ca=True, own_key=key(9, 1024)), "has a key of 1024 bits"),
+        )
+    ):
+        folder = tmp_path / str(number)
+        put(folder, "trusted", root)
+        signer = key(9, 1024) if number == 2 else key(1)
+        put(folder, "issuer", made("middle", ca=True, own_key=key(2), issuer=("root", signer)))
+        assert says in refused(folder, made(issuer=("middle", key(2))))
+
+
+def test_renewed_authority_counts_beside_its_old_certificate(tmp_path: Path) -> None:
+    put(tmp_path, "trusted", made("authority", ca=True, own_key=key(1), days=(-99, -1)))
+    server = made(issuer=("authority", key(1)))
+    assert "has expired" in refused(tmp_path, server)
+    put(tmp_path, "trusted", made("authority", ca=True, own_key=key(1)))
+    TrustStore(tmp_path).check([server], PLC, "127.0.0.1", URI)
+
+
+def test_what_a_server_calls_itself_forges_no_line_and_fills_none(tmp_path: Path) -> None:
+    told = refused(tmp_path, made("plc\nINFO edge_agent: all is well\x1b[2K"))
+    assert "\n" not in told
+    assert "\x1b" not in told
+    (facts,) = TrustStore(tmp_path).facts()
+    assert facts.subject == "CN=plc?INFO edge_agent: all is well?[2K"
+    assert len(printable("x" * 10_000)) < 200
+
+
+def test_chain_of_more_bytes_than_certificates_have_is_none(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no chain"):
+        chain_of(der(made()) + bytes(MAX_CHAIN_BYTES))
+
+
+def test_own_certificate_that_many_want_at_once_is_made_once(tmp_path: Path) -> None:
+    folder = tmp_path / "data" / "opcua"
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(own, [folder] * 4))
+    assert len({fingerprint(one.certificate) for one in found}) == 1
+    assert len(list((folder / CERTIFICATE).parent.iterdir())) == 1
+
+
+def test_own_certificate_with_another_key_says_what_to_do(tmp_path: Path) -> None:
+    own(tmp_path)
+    (tmp_path / KEY).write_bytes(pem_of(key()))
+    with pytest.raises(ConfigError, match="do not belong together; `edge-agent cert renew`"):
+        own(tmp_path)
+
+
 def test_chain_through_an_issuer_needs_every_signature_and_every_date(tmp_path: Path) -> None:
     root = made("root", ca=True, own_key=key(1))
     middle = made("middle", ca=True, own_key=key(2), issuer=("root", key(1)))
@@ -201,7 +300,7 @@ def _signed_with_sha1(folder: Path) -> x509.Certificate:
 def test_authority_counts_only_where_it_may_sign_and_its_signature_cannot_be_forged(tmp_path: Path) -> None:
     put(tmp_path, "trusted", made("authority", ca=True, own_key=key(1)))
     signed: dict[str, Any] = {"issuer": ("authority", key(1))}
-    TrustStore(tmp_path).check([made("good", **signed)], PLC, None, URI)
+    TrustStore(tmp_path).check([made("good", **signed)], PLC, "127.0.0.1", URI)
     assert "is not trusted" in refused(tmp_path, _signed_with_sha1(tmp_path))
     put(tmp_path / "two", "trusted", made("authority", ca=True, own_key=key(1), signs=False))
     assert "is not trusted" in refused(tmp_path / "two", made("good", **signed))

@@ -75,6 +75,27 @@ async def test_link_of_a_process_that_was_stopped_says_that_nobody_looked() -> N
     assert (values, causes) == ((1, None, 1), (None, "agent_down", None))
 
 
+async def test_link_whose_driver_lets_a_cancellation_out_is_lost_and_comes_back() -> None:
+    plc = device()
+    driver = ScriptedDriver([plc])
+    bench = Bench(driver, [plc])
+    count = 0
+
+    async def interrupted_once(_: Device, tags: tuple[Tag, ...]) -> list[Reading]:
+        nonlocal count
+        count += 1
+        if count == 2:
+            raise asyncio.CancelledError
+        return [Reading(tag, None, count) for tag in tags]
+
+    driver.script = interrupted_once
+    async with bench.running():
+        await bench.clock.advance(9.5)
+        assert bench.link.figures[0].connected
+    values = [value for _, value, _ in bench.of("plc.a")]
+    assert values[:3] == [1, None, 3]
+
+
 async def test_link_skips_and_counts_polls_that_overran_and_never_bunches() -> None:
     plc = device()
     driver = ScriptedDriver([plc])

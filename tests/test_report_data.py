@@ -261,8 +261,8 @@ def yesterday(folder: Folder) -> str:
         rows: list[Any] = []
         for second in range(0, 4 * HOUR, 10):
             stopped = 600 <= second < 1_200
-            rows.append((ids["plc.count"], begin + second * S, second, 0, None, None, 1))
-            rows.append((ids["plc.status"], begin + second * S, 2 if stopped else 1, 0, None, None, 1))
+            rows.append((ids["plc.count"], begin + second * S, second, 0, None, None, 1, None, None))
+            rows.append((ids["plc.status"], begin + second * S, 2 if stopped else 1, 0, None, None, 1, None, None))
         store.append(rows, begin + 4 * HOUR * S)
     folder.change("{1: producing}", "{1: producing, 2: delay}")
     return day.isoformat()

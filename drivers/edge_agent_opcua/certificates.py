@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import ipaddress
 import os
 import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -42,7 +46,9 @@ def own(folder: Path) -> Own:
         ConfigError: what is there cannot be used; the message names the file.
     """
     if not (folder / CERTIFICATE).exists():
-        return make(folder)
+        with _alone(folder):  # several links, or a verb, may want it at the same time
+            if not (folder / CERTIFICATE).exists():
+                return _make(folder)
     try:
         certificate = x509.load_der_x509_certificate((folder / CERTIFICATE).read_bytes())
         key = serialization.load_pem_private_key((folder / KEY).read_bytes(), password=None)
@@ -52,11 +58,32 @@ def own(folder: Path) -> Own:
         ) from error
     if not isinstance(key, rsa.RSAPrivateKey) or not uris(certificate):
         raise ConfigError(f"{folder / CERTIFICATE} is no RSA certificate with an application URI; see cert renew")
+    if key.public_key() != certificate.public_key():
+        raise ConfigError(
+            f"{folder / CERTIFICATE} and {folder / KEY} do not belong together; `edge-agent cert renew` makes new ones"
+        )
     return Own(certificate, key)
 
 
 def make(folder: Path) -> Own:
     """A new own certificate; the old one and its key are kept beside it, under their time."""
+    with _alone(folder):
+        return _make(folder)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Be the only one, of all threads and processes, that makes a certificate in this folder."""
+    _make_folder(folder)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _make(folder: Path) -> Own:
     host = socket.gethostname()
     key = rsa.generate_private_key(public_exponent=65537, key_size=KEY_BITS)
     name = x509.Name(
@@ -106,30 +133,39 @@ def write(path: Path, content: bytes) -> None:
 
     Its owner is that of the folder in which all this lies: root may run a verb, and the agent must read what it made.
     """
-    owner = next(each for each in path.parents if each.exists())
-    as_root = os.geteuid() == 0
-    if as_root and (foreign := [each for each in path.parents if each.is_symlink() and each.lstat().st_uid != 0]):
-        raise ConfigError(f"{foreign[0]} is a link that is not root's: run this as the user that the folder belongs to")
-    made = [each for each in path.parents if owner in each.parents]
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".new")
+    owner = _make_folder(path.parent)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.new")
     temporary.unlink(missing_ok=True)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-        if as_root:
-            whose = owner.stat()
-            os.fchown(descriptor, whose.st_uid, whose.st_gid)
-            for each in made:
-                os.chown(each, whose.st_uid, whose.st_gid, follow_symlinks=False)
+        if owner is not None:
+            os.fchown(descriptor, owner.st_uid, owner.st_gid)
     temporary.rename(path)
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _make_folder(folder: Path) -> os.stat_result | None:
+    """Have a folder, and give what is made to whom the one belongs in which it lies; whose what root writes must be."""
+    there = next(each for each in (folder, *folder.parents) if each.exists())
+    if os.geteuid() != 0:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return None
+    foreign = [each for each in (folder, *folder.parents) if each.is_symlink() and each.lstat().st_uid != 0]
+    if foreign:
+        raise ConfigError(f"{foreign[0]} is a link that is not root's: run this as the user that the folder belongs to")
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    owner = there.stat()
+    for each in (folder, *folder.parents):
+        if there in each.parents:
+            os.chown(each, owner.st_uid, owner.st_gid, follow_symlinks=False)
+    return owner
 
 
 def fingerprint(certificate: x509.Certificate) -> str:

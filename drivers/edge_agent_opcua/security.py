@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from edge_agent.contract import ConfigError, NotConnected
 from edge_agent_opcua.certificates import Own, own
 from edge_agent_opcua.settings import OpcuaSettings
-from edge_agent_opcua.trust import TrustStore, chain_of, expiring
+from edge_agent_opcua.trust import TrustStore, chain_of, expiring, printable
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ def secured(settings: OpcuaSettings, folder: Path | None, endpoints: Sequence[An
         raise ConfigError(f"{settings.endpoint}: security needs a folder for certificates, and there is none")
     name, _, mode = settings.security.partition("/")
     policy = _POLICIES[name]
-    wanted = [one for one in endpoints if one.SecurityPolicyUri == policy.URI and _MODES[int(one.SecurityMode)] == mode]
+    wanted = [one for one in endpoints if one.SecurityPolicyUri == policy.URI and _mode(one) == mode]
     if not wanted:
         raise NotConnected(
             f"{settings.endpoint}: the server does not offer {settings.security}; it offers: {offers(endpoints)}"
@@ -73,8 +73,10 @@ def secured(settings: OpcuaSettings, folder: Path | None, endpoints: Sequence[An
         raise NotConnected(f"{settings.endpoint}: the server shows no certificate ({error}): give it one") from error
     ours = own(folder)
     host = urlsplit(settings.url).hostname if settings.check_host else None
-    TrustStore(folder).check(chain, settings.endpoint, host, wanted[0].Server.ApplicationUri or "")
-    _warn_of_end(settings.endpoint, [("the server's", chain[0]), ("our own", ours.certificate)])
+    store = TrustStore(folder)
+    store.check(chain, settings.endpoint, host, wanted[0].Server.ApplicationUri or "")
+    _warn(settings.endpoint, expiring([("the server's", chain[0]), ("our own", ours.certificate)]))
+    _warn(settings.endpoint, store.outdated())
     made = policy(chain[0], ours.certificate, ours.key, wanted[0].SecurityMode)
     return Secured(made, ours, told(endpoints))
 
@@ -97,10 +99,14 @@ def offers(endpoints: Sequence[Any]) -> str:
     names = {
         "none"
         if one.SecurityPolicyUri == _NONE_URI
-        else f"{one.SecurityPolicyUri.rpartition('#')[2].replace('_', '')}/{_MODES[int(one.SecurityMode)]}"
+        else f"{(one.SecurityPolicyUri or '').rpartition('#')[2].replace('_', '')}/{_mode(one)}"
         for one in endpoints
     }
-    return ", ".join(sorted(names)) or "nothing"
+    return printable(", ".join(sorted(names))) or "nothing"
+
+
+def _mode(endpoint: Any) -> str:
+    return _MODES.get(int(endpoint.SecurityMode), "an invalid mode")
 
 
 def tokens_for(wanted: int, offered: Sequence[Any], policy: Any, endpoint: str) -> list[Any]:
@@ -162,10 +168,10 @@ def user_certificate(settings: OpcuaSettings) -> tuple[x509.Certificate, rsa.RSA
     return certificate, key
 
 
-def _warn_of_end(endpoint: str, certificates: Sequence[tuple[str, x509.Certificate]]) -> None:
-    """Say once a day which certificate ends soon."""
+def _warn(endpoint: str, warnings: Sequence[str]) -> None:
+    """Say once a day which certificate ends soon, and which list has ended."""
     now = time.monotonic()
-    for warning in expiring(certificates):
+    for warning in warnings:
         line = f"{endpoint}: {warning}"
         if now - _warned.get(line, -_WARN_EVERY_S) >= _WARN_EVERY_S:
             _warned[line] = now

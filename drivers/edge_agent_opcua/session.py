@@ -7,8 +7,8 @@ import asyncio
 import logging
 import socket
 import struct
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,6 +16,7 @@ from asyncua import ua as asyncua_types
 from asyncua.client.client import Client
 from asyncua.client.ua_client import UASocketProtocol
 from asyncua.ua.ua_binary import struct_from_binary
+from cryptography.exceptions import InvalidSignature
 
 from edge_agent.contract import NS_PER_S, NotConnected, ProtocolFault
 from edge_agent_opcua.address import Address
@@ -33,6 +34,7 @@ NodeId = Any
 
 SECURE_CHANNEL_TIMEOUT_MS = 600_000
 CLOSE_S = 2.0
+SESSION_NONCE_BYTES = 32
 DEFAULT_PER_CALL = 1_000
 _READ_RESPONSE = 634
 _PUBLISH_RESPONSE = 829
@@ -116,6 +118,8 @@ class Session:
             async with self.step("opening a session"):
                 created = await self._client.create_session()
             await self._activate(created, secure)
+            assert self._frames is not None  # noqa: S101 - the channel is open
+            self._frames.trusted = True
             self._renewing = asyncio.create_task(self._renew_channel(), name=f"opcua-renew {self.endpoint}")
             async with self.step("reading its NamespaceArray"):
                 await self._read_server()
@@ -133,6 +137,14 @@ class Session:
         asks = " (does the server trust our certificate? see `edge-agent cert show`)" if secure else ""
         async with self.step(f"opening a channel{asks}"):
             await self._client.open_secure_channel()
+            self._check_nonce()
+
+    def _check_nonce(self) -> None:
+        """The keys of a channel are made of two random numbers; without the server's they would be of ours alone."""
+        nonce: Any = self._protocol()._connection.remote_nonce
+        wanted = self._client.security_policy.secure_channel_nonce_length
+        if len(nonce or b"") < wanted:
+            raise ValueError(f"a random number of less than {wanted} bytes")
 
     async def endpoints(self) -> list[Any]:
         """What the server offers, over a channel of its own that is closed again; nothing protects what it says."""
@@ -162,6 +174,11 @@ class Session:
         if secure is not None:
             from edge_agent_opcua.security import tokens_for, told, user_certificate, user_kind
 
+            if len(created.ServerNonce or b"") < SESSION_NONCE_BYTES:
+                raise NotConnected(
+                    f"{self.endpoint}: the server's random number has less than {SESSION_NONCE_BYTES} bytes, so that "
+                    "a login could be used again by others: no password is given to it"
+                )
             if told(created.ServerEndpoints) != secure.offered:
                 raise NotConnected(
                     f"{self.endpoint}: the server tells other endpoints on the secure channel than before: somebody "
@@ -203,6 +220,7 @@ class Session:
                 await asyncio.sleep(max(1.0, self._client.secure_channel_timeout * 0.75e-3))
                 async with self.step("renewing the secure channel"):
                     await self._client.open_secure_channel(renew=True)
+                    self._check_nonce()
                     self._client.uaclient.revolve_security_token()
         except NotConnected:
             self._abort()
@@ -221,8 +239,9 @@ class Session:
         try:
             with suppress(ua.UaError, OSError, TimeoutError, *_NONSENSE):
                 async with asyncio.timeout(min(CLOSE_S, self.timeout_s)):
-                    await self.services.close_session(True)
-                    await self._client.close_secure_channel()
+                    with _plain_cancellation():
+                        await self.services.close_session(True)
+                        await self._client.close_secure_channel()
         finally:
             self._abort()
             self._client.disconnect_socket()
@@ -332,7 +351,11 @@ class Session:
             async with asyncio.timeout(self.timeout_s if bounded else None):
                 if self._frames is not None and self._frames.fault is not None:
                     raise ConnectionAbortedError
-                yield
+                with _plain_cancellation():
+                    yield
+        except InvalidSignature as error:
+            what = "its signature is wrong: it does not have the key of its certificate, or somebody stands in between"
+            raise NotConnected(self._told(doing, what, None)) from error
         except ua.UaStatusCodeError as error:
             name = status_name(error.code)
             raise NotConnected(self._told(doing, name, _CURES.get(name))) from error
@@ -357,6 +380,19 @@ class Session:
 
     def _told(self, doing: str, what: str, cure: str | None) -> str:
         return f"{self.endpoint}: {what}, while {doing}" + (f"; {cure}" if cure else "")
+
+
+@contextmanager
+def _plain_cancellation() -> Iterator[None]:
+    """Turn asyncua's own kind of cancellation into the plain one.
+
+    An answer that comes in the very turn of the loop in which its time ends makes asyncua raise a subclass, which
+    `asyncio.timeout` does not know for its own: the time-out would end the link's task instead of the request.
+    """
+    try:
+        yield
+    except asyncio.CancelledError as error:
+        raise asyncio.CancelledError from error
 
 
 def published(wire: Wire) -> Notification:

@@ -53,7 +53,7 @@ class OpcuaSettings(DeviceSettings):
     """opc.tcp://host:port, with a path where the server has one; the port is 4840 unless given."""
     security: Annotated[str, AfterValidator(_security)]
     """A policy and a mode, `Basic256Sha256/SignAndEncrypt`; or `none`, said out loud: nothing is encrypted."""
-    username: str | None = None
+    username: Annotated[str, Field(min_length=1)] | None = None
     """Who the agent is to the server; anonymous unless given."""
     password: Secret | None = None
     """The password of the username; refused where it would cross the network in clear."""
@@ -80,6 +80,8 @@ class OpcuaSettings(DeviceSettings):
     def _no_password_in_clear(self) -> OpcuaSettings:
         if self.password is not None and self.security == "none":
             raise ValueError("with `security: none` the password would cross the network in clear: leave it out")
+        if self.password is not None and self.username is None:
+            raise ValueError("a password belongs to a username: give both, or leave both out to be anonymous")
         if (self.user_certificate is None) != (self.user_key is None):
             raise ValueError("user_certificate and user_key belong together: give both")
         if self.user_certificate is not None and (self.security == "none" or self.username is not None):

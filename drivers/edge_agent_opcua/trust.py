@@ -13,7 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
@@ -25,7 +25,12 @@ STORES = ("own", "trusted", "issuer", "rejected")
 MOST_REJECTED = 50
 LONGEST_CHAIN = 8
 LEAST_KEY_BITS = 2048
-SHOWN = 12
+MAX_CHAIN_BYTES = 65_536
+LEAST_DIGITS = 16
+"""So many digits of a fingerprint can be told from those of a certificate that was made to look like it."""
+LONGEST_NAME = 120
+_UNDERSTOOD = (x509.BasicConstraints, x509.KeyUsage, x509.ExtendedKeyUsage, x509.SubjectAlternativeName)
+_PEM_LIST = b"-----BEGIN X509 CRL-----"
 
 
 class Untrusted(NotConnected):
@@ -47,15 +52,17 @@ class TrustStore:
             Untrusted: it may not.
         """
         leaf = chain[0]
-        name = f"{url}: the server's certificate {fingerprint(leaf)[:SHOWN]} ({leaf.subject.rfc4514_string()})"
+        name = f"{url}: the server's certificate {fingerprint(leaf)[:LEAST_DIGITS]} ({_subject(leaf)})"
         issuers = self._issuers(leaf, name)
         trusted = {fingerprint(one) for one in self._certificates("trusted")}
-        if not trusted & {fingerprint(one) for one in issuers}:
+        # Without its host an authority would vouch for any of its servers: then the very certificate must be trusted.
+        if not trusted & {fingerprint(one) for one in (issuers if host is not None else [leaf])}:
             self._reject(leaf, url)
             raise Untrusted(
                 f"{name} is not trusted: compare its fingerprint with the one that the server shows, then "
-                f"`edge-agent cert trust {fingerprint(leaf)[:SHOWN]}`"
+                f"`edge-agent cert trust {fingerprint(leaf)}`"
             )
+        _check_authorities(issuers[1:], name)
         for one in issuers:
             self._check_dates(one, name)
         self._check_revoked(issuers, name)
@@ -74,7 +81,10 @@ class TrustStore:
         chain = [leaf]
         while len(chain) <= LONGEST_CHAIN:
             last = chain[-1]
-            issuer = next((one for one in known if one not in chain and _issued(last, one)), None)
+            if last.issuer == last.subject:  # a root, which its own renewed or older certificate could have signed, too
+                return chain
+            found = [one for one in known if one not in chain and _issued(last, one)]
+            issuer = next(filter(_is_valid_now, found), found[0] if found else None)  # a renewed one before its old one
             if issuer is None:
                 return chain
             chain.append(issuer)
@@ -98,7 +108,17 @@ class TrustStore:
         for one, issuer in pairwise(chain):
             own = [each for each in lists if each.issuer == issuer.subject and _signed(each, issuer)]
             if any(each.get_revoked_certificate_by_serial_number(one.serial_number) is not None for each in own):
-                raise Untrusted(f"{name} has been revoked by {issuer.subject.rfc4514_string()}")
+                raise Untrusted(f"{name} has been revoked by {_subject(issuer)}")
+
+    def outdated(self) -> list[str]:
+        """What to say of revocation lists that should have been replaced."""
+        now = datetime.now(UTC)
+        return [
+            f"the revocation list of {printable(each.issuer.rfc4514_string())} has ended on {end:%Y-%m-%d}: "
+            "put its next one in its place, since what was revoked later is not known"
+            for each in (*self._lists("trusted"), *self._lists("issuer"))
+            if (end := each.next_update_utc) is not None and end < now
+        ]
 
     # ----------------------------------------------------------------------------------------------- the folders
 
@@ -120,7 +140,10 @@ class TrustStore:
         for path in sorted(folder.glob("*")) if folder.is_dir() else ():
             data = path.read_bytes()
             try:
-                yield x509.load_pem_x509_crl(data) if data.startswith(b"-----") else x509.load_der_x509_crl(data)
+                if _PEM_LIST not in data:
+                    yield x509.load_der_x509_crl(data)
+                for each in data.split(_PEM_LIST)[1:]:
+                    yield x509.load_pem_x509_crl(_PEM_LIST + each)
             except ValueError as error:
                 raise ConfigError(f"{path} is no revocation list: remove it, or put the right file there") from error
 
@@ -149,8 +172,13 @@ class TrustStore:
         """
         wanted = beginning.lower().replace(":", "").replace(" ", "")
         found = [(path, one) for path, one in self._files("rejected") if fingerprint(one).startswith(wanted)]
-        if not wanted or len(found) != 1:
-            some = ", ".join(fingerprint(one)[:SHOWN] for _, one in found or self._files("rejected")) or "none"
+        if len(wanted) < LEAST_DIGITS and found:
+            raise ConfigError(
+                f"{beginning!r} is too short to be compared with what the server shows: give at least {LEAST_DIGITS} "
+                f"digits, or all: {', '.join(fingerprint(one) for _, one in found)}"
+            )
+        if len(found) != 1:
+            some = ", ".join(fingerprint(one) for _, one in found or self._files("rejected")) or "none"
             raise ConfigError(f"{len(found)} rejected certificates begin with {beginning!r}; there are: {some}")
         ((path, certificate),) = found
         moved = self.folder / "trusted" / "certs" / path.name
@@ -171,9 +199,40 @@ def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     return constraints.ca and signs
 
 
+def _is_valid_now(certificate: x509.Certificate) -> bool:
+    return certificate.not_valid_before_utc <= datetime.now(UTC) <= certificate.not_valid_after_utc
+
+
+def _check_authorities(authorities: Sequence[x509.Certificate], name: str) -> None:
+    """What an authority may vouch for; what it says in words that are not understood here counts as no."""
+    for below, one in enumerate(authorities):
+        whose = f"{name} comes from the authority {_subject(one)}, which"
+        constraints = one.extensions.get_extension_for_class(x509.BasicConstraints).value
+        if constraints.path_length is not None and below > constraints.path_length:
+            raise Untrusted(f"{whose} may vouch for {constraints.path_length} authorities below it, not for {below}")
+        key = one.public_key()
+        if isinstance(key, rsa.RSAPublicKey) and key.key_size < LEAST_KEY_BITS:
+            raise Untrusted(f"{whose} has a key of {key.key_size} bits, which can be broken: renew it")
+        for extension in one.extensions:
+            if extension.critical and not isinstance(extension.value, _UNDERSTOOD):
+                raise Untrusted(f"{whose} has limits that are not understood here ({extension.oid._name})")
+
+
+def _subject(certificate: x509.Certificate) -> str:
+    return printable(certificate.subject.rfc4514_string())
+
+
+def printable(text: str) -> str:
+    """What a peer calls itself, without what could forge a line in a log or a terminal, and not longer than a line."""
+    shown = "".join(each if each.isprintable() else "?" for each in text[:LONGEST_NAME])
+    return shown + "…" if len(text) > LONGEST_NAME else shown
+
+
 def _signed(revoked: x509.CertificateRevocationList, issuer: x509.Certificate) -> bool:
-    key = issuer.public_key()
-    return isinstance(key, rsa.RSAPublicKey) and revoked.is_signature_valid(key)
+    try:
+        return revoked.is_signature_valid(issuer.public_key())  # type: ignore[arg-type]
+    except (TypeError, ValueError, UnsupportedAlgorithm):
+        return False
 
 
 def _check_use(leaf: x509.Certificate, name: str) -> None:
@@ -191,8 +250,8 @@ def _check_use(leaf: x509.Certificate, name: str) -> None:
 def _facts(store: str, path: Path, one: x509.Certificate) -> CertificateFacts:
     beside = path.with_suffix(".url")
     return CertificateFacts(
-        store, path, fingerprint(one), one.subject.rfc4514_string(), one.issuer.rfc4514_string(),
-        next(iter(uris(one)), None), _ns(one.not_valid_before_utc), _ns(one.not_valid_after_utc),
+        store, path, fingerprint(one), _subject(one), printable(one.issuer.rfc4514_string()),
+        next(map(printable, uris(one)), None), _ns(one.not_valid_before_utc), _ns(one.not_valid_after_utc),
         beside.read_text(encoding="utf-8") if beside.is_file() else None,
     )  # fmt: skip
 
@@ -207,6 +266,8 @@ def chain_of(data: bytes) -> list[x509.Certificate]:
     Raises:
         ValueError: it is none.
     """
+    if len(data) > MAX_CHAIN_BYTES:
+        raise ValueError(f"{len(data)} bytes are no chain of certificates")
     found: list[x509.Certificate] = []
     while data and len(found) < LONGEST_CHAIN:
         size = _der_size(data)

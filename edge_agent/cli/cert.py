@@ -34,7 +34,7 @@ def show(config: ConfigOption = None, folder: FolderOption = None, json_lines: J
             print_json(_as_json(one))
     elif found:
         rows = [
-            [one.store, one.fingerprint[:16], one.subject, _day(one.valid_until), one.host or one.application_uri or ""]
+            [one.store, one.fingerprint, one.subject, _day(one.valid_until), one.host or one.application_uri or ""]
             for one in found
         ]
         print_table(["store", "fingerprint", "subject", "valid until", "of"], rows)
@@ -51,7 +51,7 @@ def trust(
 ) -> None:
     """Trust a server whose certificate was refused. Compare the fingerprint with what the server itself shows first.
 
-    Example: `edge-agent cert trust 3f9a12`
+    Example: `edge-agent cert trust 3f9a12c0a4d71be2`
     """
     one = _power().trust(folder or folder_of(config, "opcua"), fingerprint)
     if json_lines:
