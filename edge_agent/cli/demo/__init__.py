@@ -48,7 +48,8 @@ def demo(
         until = None if duration is None else time.monotonic() + parse_duration(duration) / 1e9
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C does, so that a closed terminal leaves nothing behind
+    # All as Ctrl-C, which a shell switches off for what it starts with `&`; a closed terminal leaves nothing behind.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     books = Books()
     agreed = True
