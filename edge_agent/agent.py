@@ -20,6 +20,7 @@ from edge_agent.config.models import AgentSettings
 from edge_agent.contract import NS_PER_S, ConfigError, Device, Driver, HasHistory, Tag
 from edge_agent.envelope import Envelope
 from edge_agent.intake import Intake, TagState
+from edge_agent.ledger import Ledger
 from edge_agent.machines import tags_of
 from edge_agent.outbox import StoreOutbox
 from edge_agent.poller import Link
@@ -164,6 +165,7 @@ class Agent:
             for name, lane in (
                 ("commit", self._thread.run()),
                 ("summarize", self._summarizer.run()),
+                ("ledger", Ledger(self._thread, self._envelope, self._clock, self._uplink.wake).run()),
                 ("tidy", self._tidy()),
                 ("watchdog", self._pet_watchdog()),
                 *((f"link {link.key}", link.run()) for link in self._links),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from collections.abc import Callable
 from math import isfinite
@@ -14,6 +15,8 @@ from edge_agent.store import Store
 from edge_agent.timestamps import rfc3339
 
 PAGE = 1_000
+SUCCESS_BELOW = 0x80
+"""MQTT: a reason code below this says that the broker has accepted the record."""
 LARGEST_EXACT_JSON = 2**53
 
 Page = Callable[[Store, dict[str, Any], int], tuple[list[dict[str, Any]], int | None]]
@@ -87,12 +90,13 @@ def readings_page(store: Store, arguments: dict[str, Any], after: int) -> tuple[
 
 
 def records_page(store: Store, arguments: dict[str, Any], after: int) -> tuple[list[dict[str, Any]], int | None]:
-    """One page of records. Arguments: `type` (`production`, `gap` …), `since`, `until` (ns), `waiting` (bool)."""
+    """One page of records. Arguments: `type` (`production` …), `since`, `until` (ns), `waiting`, `dead` (bool)."""
     found = store.records.page(
         type=arguments.get("type"),
         since=arguments.get("since"),
         until=arguments.get("until"),
         waiting=bool(arguments.get("waiting")),
+        dead=bool(arguments.get("dead")),
         after=after,
         limit=PAGE,
     )
@@ -108,3 +112,32 @@ def records_page(store: Store, arguments: dict[str, Any], after: int) -> tuple[l
         for record in found
     ]
     return items, found[-1].position if len(found) == PAGE else None
+
+
+def issued_page(store: Store, arguments: dict[str, Any], after: int) -> tuple[list[dict[str, Any]], int | None]:
+    """One page of what was issued, for whoever compares it with what arrived."""
+    found = store.records.page(after=after, limit=PAGE)
+    items = []
+    for record in found:
+        event = json.loads(record.payload)
+        items.append(
+            {
+                "id": event["id"],
+                "source": event["source"],
+                "topic": record.topic,
+                "sha256": hashlib.sha256(record.payload).hexdigest(),
+                "delivered": record.reason_code is not None and record.reason_code < SUCCESS_BELOW,
+            }
+        )
+    return items, found[-1].position if len(found) == PAGE else None
+
+
+def send_again(store: Store, arguments: dict[str, Any]) -> int:
+    """Put answered records back into the outbox; how many. Arguments: `since`, `until` (ns), `topic`, `dead`."""
+    with store.transaction():
+        return store.delivery.send_again(
+            since=arguments.get("since"),
+            until=arguments.get("until"),
+            topic=arguments.get("topic"),
+            dead=bool(arguments.get("dead")),
+        )

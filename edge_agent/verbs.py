@@ -17,7 +17,7 @@ from edge_agent.contract import NS_PER_S, ConfigError
 from edge_agent.desk import Desk, Request
 from edge_agent.envelope import Envelope
 from edge_agent.intake import Intake
-from edge_agent.listing import Page, readings_page, records_page, tag_as_read
+from edge_agent.listing import Page, issued_page, readings_page, records_page, send_again, tag_as_read
 from edge_agent.poller import Link
 from edge_agent.report import gathered
 from edge_agent.store import StoreError, StoreThread
@@ -59,6 +59,8 @@ class Verbs:
             "status": self._status,
             "readings": self._readings,
             "records": self._records,
+            "issued": self._issued,
+            "replay": self._replay,
             "read": self._read,
             "entry": self._entry,
             "mute": self._mute,
@@ -100,6 +102,16 @@ class Verbs:
     async def _records(self, arguments: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
         async for item in self._pages(records_page, arguments):
             yield item
+
+    async def _issued(self, arguments: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        async for item in self._pages(issued_page, arguments):
+            yield item
+
+    async def _replay(self, arguments: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        count = await self._thread.call(send_again, self._thread.store, arguments)
+        log.info("%d records are sent again, as %s asked", count, arguments["peer"])
+        await self._uplink.look_again()
+        yield {"records": count}
 
     async def _pages(self, page: Page, arguments: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
         after: int | None = 0

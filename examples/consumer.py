@@ -5,15 +5,20 @@
 The highest (epoch, revision) of a key is its truth, so records may come twice, late, in any order, and again after a
 restart. The table `truth` has every fact with its data as JSON: production, downtime, jobs, entries, gaps. The CSV has
 what to post of production, by time, and of jobs, by order: the same items from two sides, so post each to its own
-account. Choose one size of window: each alone holds every item. Needs paho-mqtt 2.
+account. Choose one size of window: each alone holds every item.
+
+Each hour the agent says in a manifest what it has issued. What of it has not arrived, and is not named in a gap record,
+is printed; `edge-agent replay` sends it again. Needs paho-mqtt 2.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import hashlib
 import json
 import sqlite3
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +35,7 @@ POSTED = ("production", "job")
 COLUMNS = ("record", "type", "machine", "window", "start", "job", *QUANTITIES, *(f"{each}_s" for each in STATES), "why")
 TOPICS = (
     "+/+/+/+/+/production/{window}", "+/+/+/+/+/downtime", "+/+/+/+/+/job", "+/+/+/+/+/entry", "+/+/_agents/+/gap",
+    "+/+/_agents/+/manifest",
 )  # fmt: skip
 
 
@@ -43,14 +49,27 @@ class Ledger:
             "revision INTEGER NOT NULL, withdrawn INTEGER NOT NULL, data TEXT NOT NULL)"
         )
         self._db.execute("CREATE TABLE IF NOT EXISTS posting (number INTEGER PRIMARY KEY, line TEXT NOT NULL)")
+        self._db.execute(
+            "CREATE TABLE IF NOT EXISTS arrived (source TEXT, epoch INTEGER, topic TEXT, sequence INTEGER, id TEXT, "
+            "sha256 TEXT, PRIMARY KEY (source, epoch, topic, sequence))"
+        )
+        self._db.execute("CREATE TABLE IF NOT EXISTS unproven (key TEXT PRIMARY KEY, source TEXT, data TEXT)")
         self._written = self._mended()
         self.write()
 
-    def take(self, event: dict[str, Any]) -> None:
-        """Take a record: nothing happens unless it is newer than what is known of its key."""
+    def take(self, topic: str, payload: bytes) -> None:
+        """Take a record as it came: nothing is posted unless it is newer than what is known of its key."""
+        event = json.loads(payload)
         kind, data = event["type"].split(".")[1], event["data"]
         version, withdrawn = (event["epoch"], data["revision"]), data.get("withdrawn", False)
         with self._db:  # one transaction
+            where = (event["source"], event["epoch"], topic, int(event["sequence"]))
+            digest = hashlib.sha256(payload).hexdigest()
+            self._db.execute("INSERT OR IGNORE INTO arrived VALUES (?, ?, ?, ?, ?, ?)", (*where, event["id"], digest))
+            if kind == "manifest":
+                told = (data["key"], event["source"], json.dumps(data))
+                self._db.execute("INSERT OR IGNORE INTO unproven VALUES (?, ?, ?)", told)
+                return
             known = self._db.execute("SELECT epoch, revision, data FROM truth WHERE key = ?", (data["key"],)).fetchone()
             if known is not None and version <= known[:2]:
                 return
@@ -68,6 +87,42 @@ class Ledger:
             fact = (data["machine"], data.get("window"), data["start"], data["job"])
             line = [record, kind, *fact, *items, *states, why]
             self._db.execute("INSERT INTO posting (line) VALUES (?)", (json.dumps(line),))
+
+    def missing(self, window: str) -> list[str]:
+        """What manifests name of our topics that has neither arrived nor is named in a gap; empty: it is proven."""
+        found = []
+        for key, source, text in self._db.execute("SELECT key, source, data FROM unproven ORDER BY key").fetchall():
+            lacks = [
+                lack
+                for topic, told in json.loads(text)["topics"].items()
+                if "/production/" not in topic or topic.endswith(f"/production/{window}")
+                for lack in self._lacks(source, json.loads(text)["epoch"], topic, told)
+            ]
+            if not lacks:
+                with self._db:
+                    self._db.execute("DELETE FROM unproven WHERE key = ?", (key,))
+            found += lacks
+        return found
+
+    def _lacks(self, source: str, epoch: int, topic: str, told: dict[str, Any]) -> list[str]:
+        first, last = int(told["first"]), int(told["last"])
+        place, digest = (source, epoch, topic), hashlib.sha256()
+        of = "source = ? AND epoch = ? AND topic = ?"
+        here = set()
+        for sequence, id, sha256 in self._db.execute(
+            f"SELECT sequence, id, sha256 FROM arrived WHERE {of} AND sequence BETWEEN ? AND ? ORDER BY sequence",
+            (*place, first, last),
+        ):
+            here.add(sequence)
+            digest.update(f"{id}\n{sha256}\n".encode())
+        absent = set(range(first, last + 1)) - here
+        if not absent and digest.hexdigest() != told["sha256"]:
+            return [f"{topic} {first} to {last} of epoch {epoch} is not what was issued"]
+        for (text,) in self._db.execute("SELECT data FROM truth WHERE type = 'gap' AND withdrawn = 0"):
+            gap = json.loads(text)
+            if gap["what"] == "records" and (gap["epoch"], gap["topic"]) == (epoch, topic):
+                absent -= set(range(int(gap["first_sequence"]), int(gap["last_sequence"]) + 1))
+        return [f"{topic} {sequence} of epoch {epoch} is missing" for sequence in sorted(absent)]
 
     def write(self) -> None:
         """Append what was posted since to the CSV. Here an ERP would be called, with `record` against repeats."""
@@ -110,8 +165,11 @@ def listen(ledger: Ledger, host: str, port: int, prefix: str, window: str) -> mq
     topics = [(f"{prefix}/{topic.format(window=window)}", 1) for topic in TOPICS]
 
     def on_message(client: mqtt.Client, _userdata: Any, message: mqtt.MQTTMessage) -> None:
-        ledger.take(json.loads(message.payload))
+        ledger.take(message.topic, bytes(message.payload))
         ledger.write()
+        if message.topic.endswith("/manifest"):
+            for lack in ledger.missing(window):
+                print(lack, file=sys.stderr, flush=True)  # noqa: T201
         client.ack(message.mid, message.qos)
 
     session = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]

@@ -67,4 +67,4 @@ async def test_agent_that_stops_delivers_what_waits_first(tmp_path: Path) -> Non
         agent.stop()
         await asyncio.wait_for(run, 15)
     with Store(data) as store:
-        assert store.records.figures()["waiting"] == 0
+        assert store.delivery.figures()["waiting"] == 0

@@ -19,8 +19,11 @@ import paho.mqtt.client as mqtt
 import pytest
 from brokers import Mosquitto, needs_mosquitto
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from test_ledger import HOUR, Floor
 from worked_example import example
 
+from edge_agent.capture import topic_of
+from edge_agent.listing import send_again
 from examples.consumer import POSTED, QUANTITIES, STATES, Ledger
 
 ROOT = Path(__file__).parent.parent
@@ -89,6 +92,10 @@ def _figures(data: dict[str, Any]) -> dict[str, float]:
         return dict.fromkeys(FIGURES, 0)
     items = {name: data["quantity"][name] or 0 for name in QUANTITIES}
     return items | {f"{state}_s": seconds for state, seconds in data["time_s"].items()}
+
+
+def take(ledger: Ledger, event: Event) -> None:
+    ledger.take(topic_of(event), json.dumps(event).encode())
 
 
 def consumer(folder: Path, port: int) -> subprocess.Popen[bytes]:
@@ -186,7 +193,7 @@ def test_postings_and_table_are_the_truth_in_any_order_over_restarts(tmp_path: P
     chance.shuffle(arriving)
     ledger = _ledger(tmp_path)
     for event in arriving:
-        ledger.take(event)
+        take(ledger, event)
         if chance.random() < 0.1:
             ledger.write()
         if chance.random() < 0.1:  # also with postings that are not written yet
@@ -213,7 +220,7 @@ def _ledger(folder: Path) -> Ledger:
 def test_csv_that_a_kill_cut_off_is_mended_and_nothing_is_posted_twice(tmp_path: Path) -> None:
     ledger = _ledger(tmp_path)
     for event in events():
-        ledger.take(event)
+        take(ledger, event)
     ledger.write()
     ledger.close()
     whole = (tmp_path / "postings.csv").read_text()
@@ -226,9 +233,9 @@ def test_csv_that_a_kill_cut_off_is_mended_and_nothing_is_posted_twice(tmp_path:
 def test_withdrawn_fact_is_posted_back_to_nothing(tmp_path: Path) -> None:
     event = next(event for event in events("1h") if event["type"] == "edge.production.v1")
     ledger = _ledger(tmp_path)
-    ledger.take(event)
-    ledger.take(event | {"id": "gw1:1:99", "data": event["data"] | {"revision": 5, "withdrawn": True}})
-    ledger.take(event | {"id": "gw1:1:98", "data": event["data"] | {"revision": 4}})
+    take(ledger, event)
+    take(ledger, event | {"id": "gw1:1:99", "data": event["data"] | {"revision": 5, "withdrawn": True}})
+    take(ledger, event | {"id": "gw1:1:98", "data": event["data"] | {"revision": 4}})
     ledger.write()
     ledger.close()
     rows = postings(tmp_path)
@@ -241,7 +248,7 @@ def test_job_is_posted_when_it_ends_and_its_correction_by_the_difference(tmp_pat
     ledger = _ledger(tmp_path)
     for event in events():
         if event["data"].get("job") == "WO-1001" and event["type"] == "edge.job.v1":
-            ledger.take(event)
+            take(ledger, event)
             ledger.write()
     ledger.close()
     rows = postings(tmp_path)
@@ -253,10 +260,56 @@ def test_job_is_posted_when_it_ends_and_its_correction_by_the_difference(tmp_pat
 def test_stops_that_are_none_any_more_are_out_of_the_sum_of_downtime(tmp_path: Path) -> None:
     ledger = _ledger(tmp_path)
     for event in events():
-        ledger.take(event)
+        take(ledger, event)
     ledger.close()
     page = (ROOT / "docs" / "posting.md").read_text()
     query = next(part.partition("```")[0] for part in page.split("```sql\n")[1:] if "'downtime'" in part)
     with sqlite3.connect(tmp_path / "truth.db") as db:
         found = db.execute(query).fetchall()
     assert found == [("hydraulics/leak", 1, 1_080.0), ("material/missing", 1, 270.0)]
+
+
+async def test_consumer_finds_out_by_the_manifest_what_is_missing_and_when_it_has_come(tmp_path: Path) -> None:
+    floor = Floor(tmp_path / "agent")
+    floor.issue(*["10s"] * 6, "1h", *["1min"] * 3)
+    await floor.clock.advance(HOUR)
+    floor.ledger.look()
+    await floor.outbox.accepted(range(1, 12))
+    issued = [(one.topic, one.payload) for one in floor.store.records.page()]
+    own = [each for each in issued if "/production/" not in each[0] or each[0].endswith("/10s")]
+    ledger = _ledger(tmp_path)
+    for each in (*own[:2], *own[3:]):
+        ledger.take(*each)
+    topic = own[0][0]
+    assert ledger.missing("10s") == [f"{topic} 3 of epoch 1 is missing"], "of the sizes that are subscribed"
+    send_again(floor.store, {"since": 0, "topic": topic})
+    for one in await floor.outbox.waiting(0, 100):
+        ledger.take(one.topic, one.payload)
+    assert ledger.missing("10s") == []
+    ledger.take(topic, own[0][1].replace(b"k1", b"k7"))
+    assert ledger.missing("10s") == [], "what was proven stays so"
+    ledger.close()
+    floor.store.close()
+
+
+async def test_consumer_misses_nothing_that_a_gap_record_names_and_sees_what_was_altered(tmp_path: Path) -> None:
+    floor = Floor(tmp_path / "agent")
+    floor.issue(*["10s"] * 6)
+    await floor.outbox.refused(3, 0x87, "not authorized")
+    floor.ledger.look()
+    await floor.clock.advance(HOUR)
+    floor.ledger.look()
+    issued = [(one.topic, one.payload) for one in floor.store.records.page() if one.position != 3]
+    ledger = _ledger(tmp_path)
+    for each in issued[1:]:
+        ledger.take(*each)
+    assert [lack.rpartition("/")[2] for lack in ledger.missing("10s")] == ["10s 1 of epoch 1 is missing"]
+    ledger.take(issued[0][0], issued[0][1])
+    assert ledger.missing("10s") == []
+    ledger.close()
+    other = Ledger(tmp_path / "other.db", tmp_path / "other.csv")
+    for topic, payload in ((one.topic, one.payload) for one in floor.store.records.page()):
+        other.take(topic, payload.replace(b'"k2"', b'"k9"'))
+    assert ["is not what was issued" in lack for lack in other.missing("10s")] == [True]
+    other.close()
+    floor.store.close()

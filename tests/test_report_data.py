@@ -327,7 +327,7 @@ def test_report_without_a_store_says_that_no_agent_has_run(folder: Folder) -> No
 def test_report_from_the_folder_leaves_the_folder_as_it_was(folder: Folder) -> None:
     yesterday(folder)
     with Store(folder.data, create=False) as store:
-        before = (store.fact("seen"), store.readings.count(), store.records.figures())
+        before = (store.fact("seen"), store.readings.count(), store.delivery.figures())
     assert json.loads(folder.ask("report", "press", "--json").stdout)["machine"] == "press"
     with Store(folder.data, create=False) as store:
-        assert (store.fact("seen"), store.readings.count(), store.records.figures()) == before
+        assert (store.fact("seen"), store.readings.count(), store.delivery.figures()) == before

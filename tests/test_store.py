@@ -220,11 +220,11 @@ def test_records_count_their_sequence_by_topic(store: Store) -> None:
 
 def test_records_stay_in_the_outbox_until_they_are_answered(store: Store) -> None:
     issue(store, draft(1), draft(2), draft(3))
-    first = store.records.waiting(0, 10)
-    store.records.answer([first[0][0]], START, 0)
-    store.records.answer([first[1][0]], START, 0x87, "Not authorized")
-    assert [row[0] for row in store.records.waiting(0, 10)] == [first[2][0]]
-    assert store.records.figures() == {"waiting": 1, "refused": 1}
+    first = store.delivery.waiting(0, 10)
+    store.delivery.answer([first[0].position], START, 0)
+    store.delivery.bury([first[1].position], START, 0x87, "Not authorized")
+    assert [one.position for one in store.delivery.waiting(0, 10)] == [first[2].position]
+    assert store.delivery.figures() == {"waiting": 1, "refused": 1}
 
 
 def test_records_issued_in_a_transaction_that_fails_leave_no_trace(store: Store) -> None:
@@ -256,10 +256,14 @@ def test_store_that_is_no_database_is_kept_aside_and_an_empty_one_begins(tmp_pat
 
 
 def damage(path: Path) -> None:
-    """Overwrite the tables and spare the schema in the first and the last page: the file still opens as a database."""
+    """Overwrite the roots of all tables and spare the schema: the file still opens as a database."""
+    with sqlite3.connect(path) as db:
+        roots = [row[0] for row in db.execute("SELECT rootpage FROM sqlite_master WHERE name NOT LIKE '%migrations%'")]
+    db.close()
     with path.open("r+b") as file:
-        file.seek(4096)
-        file.write(b"\x5a" * (path.stat().st_size - 2 * 4096))
+        for root in roots:
+            file.seek((root - 1) * 4096)
+            file.write(b"\x5a" * 4096)
 
 
 def test_store_damaged_inside_is_told_to_a_reader_and_left_alone(tmp_path: Path) -> None:

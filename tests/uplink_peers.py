@@ -42,12 +42,15 @@ class MemoryOutbox:
         self.records[position] = Waiting(position, topic, payload, time.time_ns() if issued is None else issued)
         return position
 
-    async def waiting(self, after: int, limit: int) -> Sequence[Waiting]:
+    async def waiting(self, after: int, limit: int, until: int | None = None) -> Sequence[Waiting]:
         await asyncio.sleep(0)
         done = {*self.accepted_positions, *self.refusals}
-        return [record for record in self.records.values() if record.position > after and record.position not in done][
-            :limit
-        ]
+        last = len(self.records) if until is None else until
+        found = [each for each in self.records.values() if after < each.position <= last and each.position not in done]
+        return found[:limit]
+
+    async def newest(self) -> int:
+        return len(self.records) - 1
 
     async def accepted(self, positions: Sequence[int]) -> None:
         async with self._changed:

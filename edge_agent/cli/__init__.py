@@ -17,6 +17,7 @@ from edge_agent.cli.entry import device, entry
 from edge_agent.cli.info import drivers, version
 from edge_agent.cli.inspect import readings, records, status
 from edge_agent.cli.read import read
+from edge_agent.cli.replay import replay, verify
 from edge_agent.cli.scan import decode, scan
 from edge_agent.cli.schema import schema
 from edge_agent.cli.shift_report import report
@@ -37,7 +38,7 @@ app = typer.Typer(
 )
 VERBS = (
     demo, simulate, run, check, schema, asyncapi, status, read, watch, browse, scan, decode, sniff, readings, records,
-    backtest, report, drivers, version,
+    replay, verify, backtest, report, drivers, version,
 )  # fmt: skip
 for verb in VERBS:
     app.command()(verb)

@@ -21,6 +21,7 @@ _TITLES = {
     "job": "One job on a machine: said when it starts, and with its figures when it ends.",
     "entry": "What a person told the agent of a machine; never said again.",
     "gap": "A range of which something is missing or not published.",
+    "manifest": "What was issued in a UTC hour, by topic, so that a consumer can prove that it has all.",
     "state": "What a machine does now; repeated each minute.",
     "status": "Whether the agent is there; also its last will.",
 }
@@ -87,6 +88,7 @@ def _channels(configuration: Configuration, publisher: Publisher) -> dict[str, t
     found: dict[str, tuple[str, str]] = {
         "status": ("status", record.agent_topic(publisher, "status")),
         "gap": ("gap", record.agent_topic(publisher, "gap")),
+        "manifest": ("manifest", record.agent_topic(publisher, "manifest")),
     }
     for name, settings in configuration.machines.items():
         subject = publisher.machine_subject(settings.area, settings.line, name)

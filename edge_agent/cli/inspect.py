@@ -149,14 +149,18 @@ def _cell(value: Any) -> Any:
 def records(
     config: ConfigOption = None,
     kind: Annotated[
-        Literal["production", "downtime", "job", "entry", "gap"] | None, typer.Option("--type", help="Only this type.")
+        Literal["production", "downtime", "job", "entry", "gap", "manifest"] | None,
+        typer.Option("--type", help="Only this type."),
     ] = None,
     since: SinceOption = None,
     until: UntilOption = None,
-    waiting: Annotated[bool, typer.Option("--waiting", help="Only those that the broker has not accepted.")] = False,
+    waiting: Annotated[bool, typer.Option("--waiting", help="Only those that the broker owes an answer.")] = False,
+    dead: Annotated[bool, typer.Option("--dead", help="Only the dead letters: the broker will not have them.")] = False,
     json_lines: JsonOption = False,
 ) -> None:
     """List issued records in order of issue, and what the broker answered.
+
+    Dead letters are kept; `edge-agent replay --dead` sends them again once the broker has been put right.
 
     Example: `edge-agent records --type production --since "1 h"`
     """
@@ -164,7 +168,7 @@ def records(
 
     configuration = load_usable(config)
     begin, end = (parse_time(text, zone_of(configuration)) for text in (since, until))
-    arguments = {"type": kind, "since": begin, "until": end, "waiting": waiting}
+    arguments = {"type": kind, "since": begin, "until": end, "waiting": waiting, "dead": dead}
     items = listed(configuration, "records", records_page, arguments)
     if json_lines:
         for item in items:

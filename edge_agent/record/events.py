@@ -66,6 +66,11 @@ def gap_key(subject: str, what: str, start_ns: int) -> str:
     return f"{subject}/gap/{what}/{rfc3339(start_ns)}"
 
 
+def records_gap_key(subject: str, topic: str | None, epoch: int | None, first_sequence: int | None) -> str:
+    """The name of a gap of records that do not arrive: where they would have gone, and the first of them."""
+    return f"{subject}/gap/records/{epoch}/{first_sequence}/{topic}"
+
+
 def event(
     publisher: Publisher,
     kind: str,

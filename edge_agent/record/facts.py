@@ -8,7 +8,7 @@ from typing import Any, Literal
 from edge_agent.contract import NS_PER_S
 from edge_agent.metrics import milliseconds, planned_operation_ns, ratio
 from edge_agent.production import Machine, Present, Tally, WindowData
-from edge_agent.record.events import gap_key, production_key
+from edge_agent.record.events import gap_key, production_key, records_gap_key
 from edge_agent.record.revision import FIRST, Revision
 from edge_agent.shifts import Calendar
 from edge_agent.timestamps import rfc3339
@@ -77,6 +77,7 @@ def gap_data(
     topic: str | None = None,
     count: int | None = None,
     produced: int | None = None,
+    records: tuple[int, int, int] | None = None,
     revision: int = 0,
     withdrawn: bool = False,
 ) -> dict[str, Any]:
@@ -92,12 +93,14 @@ def gap_data(
         window: the name of the windows that are not published.
         topic: where the missing records would have gone.
         count: how many windows, readings or records.
+        records: the epoch, and the first and the last sequence on the topic, of the records that do not arrive.
         produced: items booked in the windows that are not published; they are in no production record.
         revision: one more each time that the same gap is said again.
         withdrawn: the gap has been filled.
     """
+    epoch, first, last = records or (None, None, None)
     return {
-        "key": gap_key(subject, what, start_ns),
+        "key": gap_key(subject, what, start_ns) if records is None else records_gap_key(subject, topic, epoch, first),
         "revision": revision,
         "withdrawn": withdrawn,
         "what": what,
@@ -109,6 +112,9 @@ def gap_data(
         "cause": cause,
         "count": count,
         "produced": produced,
+        "epoch": epoch,
+        "first_sequence": None if first is None else f"{first:012d}",
+        "last_sequence": None if last is None else f"{last:012d}",
     }
 
 

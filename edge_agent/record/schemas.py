@@ -16,6 +16,7 @@ Schema = dict[str, Any]
 
 _TIME: Schema = {"type": "string", "format": "date-time", "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3,9})?Z$"}
 _TEXT: Schema = {"type": "string"}
+_SEQUENCE: Schema = {"type": "string", "pattern": r"^\d{12,}$"}
 _FLAG: Schema = {"type": "boolean"}
 _SECONDS: Schema = {"type": "number", "minimum": 0}
 _COUNT: Schema = {
@@ -283,8 +284,36 @@ _DATA: dict[str, Schema] = {
             "cause": _TEXT,
             "count": _or_null(_COUNT),
             "produced": _or_null(_COUNT),
+            "epoch": _or_null({"type": "integer", "minimum": 0}),
+            "first_sequence": _or_null(_SEQUENCE),
+            "last_sequence": _or_null(_SEQUENCE),
         },
         "a range of which something is missing, and why",
+    ),
+    "manifest": _object(
+        {
+            "key": _TEXT,
+            "revision": {"const": 0},
+            "start": _TIME,
+            "end": _TIME,
+            "epoch": {"type": "integer", "minimum": 0},
+            "first_number": {"type": "integer", "minimum": 0},
+            "last_number": {"type": "integer", "minimum": 0},
+            "count": {"type": "integer", "minimum": 1},
+            "topics": {
+                "type": "object",
+                "additionalProperties": _object(
+                    {
+                        "first": _SEQUENCE,
+                        "last": _SEQUENCE,
+                        "count": {"type": "integer", "minimum": 1},
+                        "sha256": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
+                    },
+                    "the records of one topic; the hash is over `id LF sha256hex(payload) LF` in their order",
+                ),
+            },
+        },
+        "what was issued in one UTC hour, by topic, so that a consumer can prove that it has all",
     ),
     "state": _object(
         {
@@ -345,7 +374,7 @@ def envelope_schema(kind: str) -> Schema:
         "time": _TIME,
         "datacontenttype": {"const": "application/json"},
         "dataschema": {"const": f"urn:edge-agent:schema:{kind}:1"},
-        "sequence": {"type": "string", "pattern": r"^\d{12,}$"},
+        "sequence": _SEQUENCE,
         "epoch": {"type": "integer", "minimum": 0},
         "agentversion": _TEXT,
         "configuration": _TEXT,

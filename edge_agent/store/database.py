@@ -16,6 +16,7 @@ from sqlite_utils import Database
 
 from edge_agent.contract import EdgeAgentError
 from edge_agent.store import identity as identities
+from edge_agent.store.delivery import Delivery
 from edge_agent.store.entries import Entries
 from edge_agent.store.holes import Holes
 from edge_agent.store.identity import Identity
@@ -55,7 +56,8 @@ class Store:
 
     Attributes:
         readings: what was read.
-        records: what was issued, and the outbox.
+        records: what was issued.
+        delivery: what the broker has answered of it, and what not.
         entries: what people told, and what is to be looked at again.
         holes: what outages left open.
         identity: the epoch and the reserved numbers of this run; None until `begin`.
@@ -94,6 +96,7 @@ class Store:
             self._connection.execute("PRAGMA synchronous = OFF")
         self.readings = Readings(self._connection)
         self.records = Records(self._connection)
+        self.delivery = Delivery(self._connection)
         self.entries = Entries(self._connection)
         self.holes = Holes(self._connection, self.readings)
         self._next_number = 0
@@ -214,7 +217,7 @@ class Store:
     def figures(self) -> dict[str, int]:
         """Bytes on disk, about how many readings, records waiting and refused."""
         size = sum(path.stat().st_size for path in self.folder.glob(DATABASE + "*"))
-        return {"bytes": size, "readings": self.readings.count(), **self.records.figures()}
+        return {"bytes": size, "readings": self.readings.count(), **self.delivery.figures()}
 
     def translated(self, error: sqlite3.Error | OSError) -> StoreError:
         """What an error of SQLite or the disk means for the agent; damage is remembered until `close`."""

@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-SUCCESS_BELOW = 0x80
-"""MQTT 5: a reason code below this says that the broker has accepted the record."""
+from edge_agent.store.delivery import checksum
 
 
 @dataclass(frozen=True)
@@ -81,9 +80,20 @@ class Records:
             ).fetchone()[0]
             payload = freeze(draft, Issued(epoch, number, sequence))
             db.execute(
-                "INSERT INTO record (epoch, number, type, key, revision, topic, sequence, issued, payload) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (epoch, number, draft.type, draft.key, draft.revision, draft.topic, sequence, now, payload),
+                "INSERT INTO record (epoch, number, type, key, revision, topic, sequence, issued, payload, crc) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    epoch,
+                    number,
+                    draft.type,
+                    draft.key,
+                    draft.revision,
+                    draft.topic,
+                    sequence,
+                    now,
+                    payload,
+                    checksum(epoch, number, draft.topic, payload),
+                ),
             )
             number += 1
         return number
@@ -130,31 +140,9 @@ class Records:
         latest: dict[str, bytes] = dict(found)
         return [json.loads(payload)["data"] for payload in latest.values()]
 
-    def waiting(self, after: int, limit: int) -> list[tuple[int, str, bytes, int]]:
-        """(position, topic, payload, issued) of the records without an answer, from the one after `after`."""
-        return self._connection.execute(
-            "SELECT position, topic, payload, issued FROM record WHERE answered IS NULL AND position > ? "
-            "ORDER BY position LIMIT ?",
-            (after, limit),
-        ).fetchall()
-
-    def answer(self, positions: Iterable[int], now: int, reason_code: int, reason: str | None = None) -> None:
-        """Write down the broker's answer; the records leave the outbox."""
-        self._connection.executemany(
-            "UPDATE record SET answered = ?, reason_code = ?, reason = ? WHERE position = ?",
-            [(now, reason_code, reason, position) for position in positions],
-        )
-
-    def figures(self) -> dict[str, int]:
-        """How many records wait for the broker, and how many it has refused."""
-        count = self._connection.execute
-        waiting = count("SELECT count(*) FROM record WHERE answered IS NULL").fetchone()[0]
-        refused = count("SELECT count(*) FROM record WHERE reason_code >= ?", (SUCCESS_BELOW,)).fetchone()[0]
-        return {"waiting": waiting, "refused": refused}
-
     def page(
         self, *, type: str | None = None, since: int | None = None, until: int | None = None,
-        waiting: bool = False, after: int = 0, limit: int = 1_000,
+        waiting: bool = False, dead: bool = False, after: int = 0, limit: int = 1_000,
     ) -> list[StoredRecord]:  # fmt: skip
         """Records in order of issue from the one after the position `after`; issued in [since, until)."""
         conditions: list[tuple[str, Any]] = [("position > ?", after)]
@@ -162,6 +150,7 @@ class Records:
         conditions += [("issued >= ?", since)] if since is not None else []
         conditions += [("issued < ?", until)] if until is not None else []
         where = " AND ".join(sql for sql, _ in conditions) + (" AND answered IS NULL" if waiting else "")
+        where += " AND position IN (SELECT position FROM dead_letter)" if dead else ""
         found = self._connection.execute(
             f"SELECT {_COLUMNS} FROM record WHERE {where} ORDER BY position LIMIT ?",  # noqa: S608 - names are ours
             (*(given for _, given in conditions), limit),
@@ -186,8 +175,11 @@ class Records:
 
     def prune(self, before: int, limit: int) -> int:
         """Delete at most `limit` answered records issued before `before`; how many were deleted."""
-        return self._connection.execute(
+        deleted = self._connection.execute(
             "DELETE FROM record WHERE position IN "
             "(SELECT position FROM record WHERE issued < ? AND answered IS NOT NULL ORDER BY issued LIMIT ?)",
             (before, limit),
         ).rowcount
+        if deleted:
+            self._connection.execute("DELETE FROM dead_letter WHERE position NOT IN (SELECT position FROM record)")
+        return deleted

@@ -6,7 +6,7 @@ from sqlite_utils import Database, Migrations
 
 APPLICATION_ID = 0x45444741  # "EDGA": tells our database from another program's
 
-VERSION = 6
+VERSION = 7
 """The number of migrations; a database with more is a newer version's."""
 
 migrations = Migrations("edge_agent")
@@ -98,3 +98,12 @@ def times_of_the_device(db: Database) -> None:
     """What the device's clock and its server's said, in nanoseconds after `time`: most are 0, which takes no byte."""
     db.table("reading").add_column("source", int)
     db.table("reading").add_column("server", int)
+
+
+@migrations()
+def delivery(db: Database) -> None:
+    """A checksum of each record; the dead letters, which the broker will not have, and whether a gap names them."""
+    db.table("record").add_column("crc", int)
+    db.table("dead_letter").create({"position": int, "named": int}, pk="position", not_null={"named"})
+    db.execute("CREATE INDEX dead_letter_unnamed ON dead_letter (position) WHERE named = 0")
+    db.execute("INSERT INTO dead_letter SELECT position, 0 FROM record WHERE reason_code >= 128")

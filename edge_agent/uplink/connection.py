@@ -43,6 +43,7 @@ _GUESSES = {
     False: "; if it wants TLS, write mqtts:// or wss://",
     True: "; if it asks for a certificate, see mqtt.certificate and mqtt.key",
 }
+_OF_THE_NETWORK = ("timed out", "unreachable", "No route")
 _SELECT_LIMIT = 1024  # paho waits with select(), which knows no descriptor from here on
 _TCP_INFO_LAST_DATA_RECV = 52  # offset in Linux's struct tcp_info, milliseconds
 
@@ -354,7 +355,8 @@ class Connection:
             why = f" ({complaint.partition(': ')[2]})" if complaint else ""
             guess = _GUESSES[self._secure] if silent else ""
             meaning = f"the broker hung up{why}: its log may say why{guess}"
-        self.lose(Lost(f"{self.where}: {meaning}", silent=silent))
+        network = any(sign in complaint for sign in _OF_THE_NETWORK)
+        self.lose(Lost(f"{self.where}: {meaning}", silent=silent, by_broker=not network))
 
     def _raw_socket(self) -> socket.socket:
         """A second descriptor of the connection's socket, whatever paho has wrapped around it."""

@@ -20,6 +20,7 @@ from edge_agent.clock import Clock
 from edge_agent.contract import NS_PER_S
 from edge_agent.uplink import words
 from edge_agent.uplink.connection import MQTT_5, Connection, ConnectionLimits, Terms
+from edge_agent.uplink.poison import Suspects
 from edge_agent.uplink.settle import Outbox, Settler, Waiting
 from edge_agent.uplink.words import Lost
 
@@ -37,6 +38,8 @@ class Limits(ConnectionLimits):
     """At most this many messages unacknowledged, and never more than the broker's Receive Maximum."""
     batch: int = 512
     """Records fetched from the outbox at once."""
+    backlog_per_s: float = 10_000.0
+    """What waited goes no faster than this, so that a broker is not flooded after an outage; what is new goes first."""
     settle_s: float = 0.05
     """Acknowledgements are given to the outbox together this often, or 256 at a time."""
     unsettled: int = 4_096
@@ -101,6 +104,7 @@ class Session:
         limits: Limits,
         clock: Clock,
         tally: Tally,
+        suspects: Suspects,
     ) -> None:
         self._connection = connection
         self._terms = terms
@@ -111,18 +115,26 @@ class Session:
         self._limits = limits
         self._clock = clock
         self._tally = tally
-        self._up_since = clock.now()
         self._most = max(1, min(limits.window, terms.receive_maximum))
         self._window = self._most
         # The agent's status first, then the other latest values, then the records.
         self._dirty = dict.fromkeys([status_topic, *latest])
-        self._ready: deque[Waiting] = deque()
+        self._suspects = suspects
+        self._suspected: deque[Waiting] = deque()
+        self._live: deque[Waiting] = deque()
+        self._backlog: deque[Waiting] = deque()
         self._again: list[Waiting] = []
-        self._cursor = -1
+        self._border = 0  # the newest record when the connection came up: all up to it is backlog
+        self._live_cursor = 0
+        self._more_live = False
+        self._backlog_cursor: int | None = -1  # None: there is no more
+        self._under_way: frozenset[int] = frozenset()  # not to be taken from the backlog once more
+        self._pace = _Pace(limits.backlog_per_s, clock)
         self._in_flight: dict[int, _Sent] = {}
         self._hungry = asyncio.Event()
         self._empty = asyncio.Event()
         self._resume: asyncio.TimerHandle | None = None
+        self._refill: asyncio.TimerHandle | None = None
         self._slow_s = 0.0
         self._finishing = False
         self._messages = _Messages(connection.version == MQTT_5)
@@ -139,6 +151,8 @@ class Session:
         """
         self._pump()
         await self._settler.flush()  # what the last connection left, before anything is fetched again
+        self._border = self._live_cursor = await self._outbox.newest()
+        await self._fetch_suspects()
         work: list[Coroutine[Any, Any, None]] = [self._fetch(), self._settler.run(), self._watch()]
         tasks = [asyncio.create_task(job) for job in work]
         watched: list[asyncio.Future[Any]] = [*tasks, self._connection.lost]
@@ -148,8 +162,9 @@ class Session:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            if self._resume is not None:
-                self._resume.cancel()
+            for timer in (self._resume, self._refill):
+                if timer is not None:
+                    timer.cancel()
         for ended in done:
             if isinstance(ended, asyncio.Task):
                 ended.result()  # raises what ended it
@@ -169,6 +184,21 @@ class Session:
             return False
         return True
 
+    def in_flight_now(self) -> list[int | str]:
+        """What the broker has not answered for: records by position, latest values by topic."""
+        return [_key(sent.what) for sent in self._in_flight.values()]
+
+    async def look_again(self) -> None:
+        """Fetch the backlog once more from its begin: older records wait again."""
+        under_way = {each for each in self.in_flight_now() if isinstance(each, int)}
+        waiting = (*self._suspected, *self._live, *self._backlog, *self._again)
+        self._under_way = frozenset(under_way | {each.position for each in waiting})
+        await self._settler.flush()
+        self._backlog_cursor, self._border = -1, await self._outbox.newest()
+        self._under_way |= {each.position for each in self._live}
+        self._hungry.set()
+        self._news.set()
+
     async def _quiet(self) -> None:
         while self._in_flight and not self._connection.lost.done():
             self._empty.clear()
@@ -180,30 +210,64 @@ class Session:
 
     # ---------------------------------------------------------------------------------------------------- out
 
+    async def _fetch_suspects(self) -> None:
+        for position in self._suspects.positions():
+            found = await self._outbox.waiting(position - 1, 1, position)
+            self._suspected.extend(found)
+            if not found:
+                self._suspects.cleared(position)
+        self._under_way = frozenset(each.position for each in self._suspected)
+        self._pump()
+
     async def _fetch(self) -> None:
-        """Keep records ready: the next ones are fetched while those before them are sent."""
+        """Keep records ready: the next ones are fetched while those before them are sent, the new ones first."""
         while True:
             self._hungry.clear()
-            if len(self._ready) > self._limits.batch // 2:
-                await self._hungry.wait()
-                continue
             self._news.clear()
-            records = await self._outbox.waiting(self._cursor, self._limits.batch)
-            if records:
-                self._cursor = records[-1].position
-                self._ready.extend(records)
+            some = await self._fetch_live()
+            some += await self._fetch_backlog()
+            if some:
                 self._pump()
+            elif self._has_enough(self._live) or (self._backlog_cursor is not None and self._has_enough(self._backlog)):
+                await _first_of(self._hungry, self._news)
             else:
                 await _event_or_timeout(self._news, self._limits.idle_s)
+
+    def _has_enough(self, lane: deque[Waiting]) -> bool:
+        return len(lane) > self._limits.batch // 2
+
+    async def _fetch_live(self) -> int:
+        if self._has_enough(self._live):
+            return 0
+        records = await self._outbox.waiting(self._live_cursor, self._limits.batch)
+        if records:
+            self._live_cursor = records[-1].position
+            self._live.extend(records)
+        self._more_live = len(records) == self._limits.batch
+        return len(records)
+
+    async def _fetch_backlog(self) -> int:
+        if self._backlog_cursor is None or self._has_enough(self._backlog):
+            return 0
+        records = await self._outbox.waiting(self._backlog_cursor, self._limits.batch, self._border)
+        self._backlog_cursor = records[-1].position if records else None
+        self._backlog.extend(each for each in records if each.position not in self._under_way)
+        return len(records)
 
     def _pump(self) -> None:
         """Send as much as may be in flight."""
         try:
-            while not self._finishing and len(self._in_flight) < self._window and (what := self._next()) is not None:
+            while not self._finishing and len(self._in_flight) < (1 if self._suspects else self._window):
+                what = self._next()
+                if what is None:
+                    break
                 self._send(what)
         except Lost as error:
             self._connection.lose(error)
-        if len(self._ready) <= self._limits.batch // 2:
+        more = (self._more_live and not self._has_enough(self._live)) or (
+            self._backlog_cursor is not None and not self._has_enough(self._backlog)
+        )
+        if more:
             self._hungry.set()
 
     def _next(self) -> Waiting | Latest | None:
@@ -217,7 +281,21 @@ class Session:
             return None
         if self._again:
             return heapq.heappop(self._again)
-        return self._ready.popleft() if self._ready else None
+        for lane in (self._suspected, self._live):
+            if lane:
+                return lane.popleft()
+        if not self._backlog:
+            return None
+        wait_s = self._pace.take()
+        if wait_s == 0.0:
+            return self._backlog.popleft()
+        if self._refill is None:
+            self._refill = asyncio.get_running_loop().call_later(wait_s, self._refilled)
+        return None
+
+    def _refilled(self) -> None:
+        self._refill = None
+        self._pump()
 
     def _send(self, what: Waiting | Latest) -> None:
         now = self._clock.monotonic()
@@ -242,8 +320,9 @@ class Session:
             self._tally.sent += 1
 
     def _waited(self, record: Waiting) -> bool:
-        """Whether a record was issued before this connection came up, or a while ago."""
-        return record.issued < self._up_since or self._clock.now() - record.issued > self._limits.backlog_s * NS_PER_S
+        """Whether a record was there before this connection, or longer than a while."""
+        late = self._clock.now() - record.issued > self._limits.backlog_s * NS_PER_S
+        return record.position <= self._border or late
 
     # ----------------------------------------------------------------------------------------------------- in
 
@@ -254,6 +333,7 @@ class Session:
             return
         if not self._in_flight:
             self._empty.set()
+        self._suspects.cleared(_key(sent.what))
         if code in words.SLOW_DOWN:
             self._slow_down(sent.what, code, told)
         elif code >= words.SUCCESS_BELOW:
@@ -321,6 +401,31 @@ class Session:
                     raise Lost(f"{where}: no acknowledgement for {self._limits.ack_s:g} s: look at the broker")
 
 
+def _key(what: Waiting | Latest) -> int | str:
+    return what.position if isinstance(what, Waiting) else what.topic
+
+
+class _Pace:
+    """So many a second, and a little at once."""
+
+    def __init__(self, per_s: float, clock: Clock) -> None:
+        self._per_s = per_s
+        self._most = max(1.0, per_s / 20)
+        self._left = self._most
+        self._clock = clock
+        self._at = clock.monotonic()
+
+    def take(self) -> float:
+        """Take one: 0.0, or how many seconds to wait before there is one again."""
+        now = self._clock.monotonic()
+        self._left = min(self._most, self._left + (now - self._at) / NS_PER_S * self._per_s)
+        self._at = now
+        if self._left < 1.0:
+            return max(0.001, (1.0 - self._left) / self._per_s)
+        self._left -= 1.0
+        return 0.0
+
+
 class _Packed(Properties):
     """Properties that are packed once: paho's packing costs more than all the rest of a publish."""
 
@@ -366,6 +471,15 @@ def _packet_bytes(topic: str, payload: bytes, properties: _Packed | None) -> int
     packed = len(properties.packed) if properties is not None else 0
     rest = 2 + len(topic.encode("utf-8", "replace")) + 2 + packed + len(payload)
     return 1 + sum(rest >= limit for limit in (0, 128, 16_384, 2_097_152)) + rest
+
+
+async def _first_of(*events: asyncio.Event) -> None:
+    tasks = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 async def _event_or_timeout(event: asyncio.Event, limit_s: float) -> None:

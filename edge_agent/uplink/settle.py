@@ -20,8 +20,12 @@ class Waiting(NamedTuple):
 class Outbox(Protocol):
     """The store's side of the uplink: what waits, and what became of it."""
 
-    async def waiting(self, after: int, limit: int) -> Sequence[Waiting]:
-        """Up to `limit` records neither accepted nor refused, with positions beyond `after`, in their order."""
+    async def waiting(self, after: int, limit: int, until: int | None = None) -> Sequence[Waiting]:
+        """Up to `limit` records neither accepted nor refused, with positions in (after, until], in their order."""
+        ...
+
+    async def newest(self) -> int:
+        """The position of the newest record; what is issued from now on comes behind it."""
         ...
 
     async def accepted(self, positions: Sequence[int]) -> None:

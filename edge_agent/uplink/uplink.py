@@ -13,6 +13,7 @@ from edge_agent.config.models import MqttSettings
 from edge_agent.contract import NS_PER_S
 from edge_agent.uplink import words
 from edge_agent.uplink.connection import MQTT_3_1_1, MQTT_5, Connection, MQTTProtocolVersion, Terms, Will
+from edge_agent.uplink.poison import Suspects
 from edge_agent.uplink.session import Latest, Limits, Session, Tally
 from edge_agent.uplink.settle import Outbox, Settler
 from edge_agent.uplink.words import Lost
@@ -81,6 +82,8 @@ class Uplink:
         self._limits = limits or Limits()
         self._settler = Settler(outbox, _GROUP, self._limits.settle_s)
         self._tally = Tally()
+        self._suspects = Suspects()
+        self._silenced: set[str] = set()
         self._latest: dict[str, Latest] = {}
         self._news = asyncio.Event()
         self._session: Session | None = None
@@ -107,6 +110,11 @@ class Uplink:
         """Say that there are new records in the outbox."""
         self._news.set()
 
+    async def look_again(self) -> None:
+        """Say that records which had been answered for wait again."""
+        if self._session is not None:
+            await self._session.look_again()
+
     def publish_latest(self, topic: str, payload: bytes, expiry_s: int | None) -> None:
         """Keep a retained value at the broker: sent when connected, again after each connect, never queued.
 
@@ -116,6 +124,8 @@ class Uplink:
             expiry_s: the broker forgets it after this long (MQTT 5 only), and it is not sent later than that.
         """
         expires = None if expiry_s is None else self._clock.monotonic() + expiry_s * NS_PER_S
+        if topic in self._silenced:
+            return
         self._latest[topic] = Latest(topic, payload, expires)
         if self._session is not None:
             self._session.publish_latest(topic)
@@ -168,6 +178,7 @@ class Uplink:
             await connection.close()
             if began is None and await self._refuses_five(error):
                 return await self._connect_and_serve()
+            self._blame(error)
             self._say_lost(error)
         except Exception as error:  # the task of a broker connection: whatever fails, the next attempt begins anew
             self._say_lost(Lost(f"{self._broker}: {type(error).__name__}: {error}"))
@@ -176,6 +187,23 @@ class Uplink:
             self._session = None
             await connection.close()
         return 0.0 if began is None else (self._clock.monotonic() - began) / NS_PER_S
+
+    def _blame(self, error: Lost) -> None:
+        """Find out whether it was what was sent for which the broker hung up."""
+        if self._session is None:
+            return
+        condemned = self._suspects.lost(self._session.in_flight_now(), error)
+        if condemned is None:
+            return
+        what, code, reason = condemned
+        if isinstance(what, int):
+            self._tally.refused += 1
+            self._settler.refuse(what, code, reason)
+            log.error("a record is a dead letter, so that the others move on: %s; edge-agent records --dead", reason)
+        elif what != self._status_topic:
+            self._silenced.add(what)
+            self._latest.pop(what, None)
+            log.error("%s is not published any more until the agent is restarted: %s", what, reason)
 
     async def _serve(self, connection: Connection, terms: Terms) -> None:
         self._latest[self._status_topic] = Latest(self._status_topic, self._online(), None)
@@ -190,6 +218,7 @@ class Uplink:
             self._limits,
             self._clock,
             self._tally,
+            self._suspects,
         )
         self._session = session
         self._say_connected()

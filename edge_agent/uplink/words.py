@@ -19,6 +19,11 @@ TOO_LARGE = 0x95
 SLOW_DOWN = frozenset({0x89, 0x91, 0x96, 0x97, 0x9F})
 """Reason codes that do not blame the record: the broker is busy or full, so the same record is sent again later."""
 
+BLAMES_THE_RECORD = frozenset({0x81, 0x82, 0x90, 0x94, 0x95, 0x99})
+"""Reasons for ending a connection that lie in what was sent."""
+BLAMES_NO_RECORD = frozenset({0x88, 0x89, 0x8B, 0x8D, 0x8E, 0x93, 0x96, 0x97, 0x98, 0x9C, 0x9D, 0x9F})
+"""Reasons for ending a connection that do not."""
+
 REASONS = {
     0x80: "unspecified error",
     0x83: "implementation specific error",
@@ -87,12 +92,16 @@ class Lost(NotConnected):
     """A connection that ended or never came up; the message says what to check.
 
     `code` is the broker's reason code, if it gave one. `silent`: it ended before the broker said anything.
+    `by_broker`: it was the broker that ended it.
     """
 
-    def __init__(self, message: str, code: int | None = None, *, silent: bool = False) -> None:
+    def __init__(
+        self, message: str, code: int | None = None, *, silent: bool = False, by_broker: bool = False
+    ) -> None:  # fmt: skip
         super().__init__(message)
         self.code = code
         self.silent = silent
+        self.by_broker = by_broker
 
 
 def reason(code: int, told: str = "") -> str:
@@ -104,7 +113,7 @@ def reason(code: int, told: str = "") -> str:
 def ended(code: int, told: str = "") -> Lost:
     """The error of a connection that the broker refused or ended with this reason code."""
     words = _CONNECTION.get(code, "the broker ended the connection; its log says why")
-    return Lost(f"{words} (0x{code:02X}{', ' + told if told else ''})", code)
+    return Lost(f"{words} (0x{code:02X}{', ' + told if told else ''})", code, by_broker=True)
 
 
 def tls(text: str) -> str | None:

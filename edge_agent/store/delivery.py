@@ -1,0 +1,153 @@
+"""What the broker has answered and what it has not: the outbox, the dead letters, and what manifests are made of."""
+
+from __future__ import annotations
+
+import sqlite3
+import zlib
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+DAMAGED = 0x101
+"""Beside the broker's reason codes: the record's bytes are not those that were issued."""
+
+
+def checksum(epoch: int, number: int, topic: str, payload: bytes) -> int:
+    """The CRC-32 of a record under its identity: a disk that gives other bytes back is found out."""
+    return zlib.crc32(payload, zlib.crc32(f"{epoch}:{number}:{topic}:".encode()))
+
+
+class Unanswered(NamedTuple):
+    """A record that waits for the broker. `sound` is false where its bytes are not those that were issued."""
+
+    position: int
+    topic: str
+    payload: bytes
+    issued: int
+    sound: bool
+
+
+class DeadLetter(NamedTuple):
+    """A record that the broker will not have, or that is damaged; kept, and sent again when somebody says so."""
+
+    position: int
+    epoch: int
+    type: str
+    topic: str
+    sequence: int
+    issued: int
+    reason_code: int
+
+
+class Issue(NamedTuple):
+    """What a manifest takes of a record."""
+
+    position: int
+    epoch: int
+    number: int
+    topic: str
+    sequence: int
+    issued: int
+    payload: bytes
+
+
+class Delivery:
+    """The delivery of a store's records. Every method belongs to the store's thread; what writes, to a transaction."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    # ------------------------------------------------------------------------------------------------ the outbox
+
+    def waiting(self, after: int, limit: int, until: int | None = None) -> list[Unanswered]:
+        """The records without an answer, from the one after the position `after` up to the position `until`."""
+        found = self._connection.execute(
+            "SELECT position, topic, payload, issued, epoch, number, crc FROM record "
+            "WHERE answered IS NULL AND position > ? AND position <= ? ORDER BY position LIMIT ?",
+            (after, 2**62 if until is None else until, limit),
+        )
+        return [
+            Unanswered(position, topic, payload, issued, crc in (None, checksum(epoch, number, topic, payload)))
+            for position, topic, payload, issued, epoch, number, crc in found
+        ]
+
+    def newest(self) -> int:
+        """The position of the newest record; 0 without any."""
+        return int(self._connection.execute("SELECT coalesce(max(position), 0) FROM record").fetchone()[0])
+
+    def answer(self, positions: Iterable[int], now: int, reason_code: int) -> None:
+        """Write down that the broker has accepted these; they leave the outbox."""
+        self._connection.executemany(
+            "UPDATE record SET answered = ?, reason_code = ?, reason = NULL WHERE position = ?",
+            [(now, reason_code, position) for position in positions],
+        )
+
+    def bury(self, positions: Iterable[int], now: int, reason_code: int, reason: str) -> None:
+        """Put these among the dead letters; they leave the outbox."""
+        for position in positions:
+            self._connection.execute(
+                "UPDATE record SET answered = ?, reason_code = ?, reason = ? WHERE position = ?",
+                (now, reason_code, reason, position),
+            )
+            self._connection.execute("INSERT OR IGNORE INTO dead_letter (position, named) VALUES (?, 0)", (position,))
+
+    def send_again(
+        self, *, since: int | None = None, until: int | None = None, topic: str | None = None, dead: bool = False
+    ) -> int:  # fmt: skip
+        """Put answered records back into the outbox, the same bytes; how many. Times of issue in [since, until).
+
+        Without `dead` those that the broker has accepted, with it those that it has refused.
+        """
+        given: list[int | str] = [value for value in (since, until, topic) if value is not None]
+        where = "answered IS NOT NULL"
+        where += " AND issued >= ?" if since is not None else ""
+        where += " AND issued < ?" if until is not None else ""
+        where += " AND topic = ?" if topic is not None else ""
+        of_the_dead = "(SELECT position FROM dead_letter)"
+        # Those that are damaged stay: what they said is lost.
+        where += f" AND {'' if dead else 'NOT '}position IN {of_the_dead}" + (" AND reason_code != ?" if dead else "")
+        given += [DAMAGED] if dead else []
+        positions = [row[0] for row in self._connection.execute(f"SELECT position FROM record WHERE {where}", given)]  # noqa: S608 - names are ours
+        of = [(position,) for position in positions]
+        self._connection.executemany(
+            "UPDATE record SET answered = NULL, reason_code = NULL, reason = NULL WHERE position = ?", of
+        )
+        self._connection.executemany("DELETE FROM dead_letter WHERE position = ?", of)
+        return len(positions)
+
+    def figures(self) -> dict[str, int]:
+        """How many records wait for the broker, and how many are dead letters."""
+        count = self._connection.execute
+        waiting = count("SELECT count(*) FROM record WHERE answered IS NULL").fetchone()[0]
+        return {"waiting": waiting, "refused": count("SELECT count(*) FROM dead_letter").fetchone()[0]}
+
+    # ------------------------------------------------------------------------------------------- reconciliation
+
+    def unnamed(self, limit: int) -> list[DeadLetter]:
+        """Dead letters that no gap record has named yet, by epoch, topic and sequence.
+
+        Of gap records only those that stand before one that the broker has accepted: a broker that refuses them all
+        would otherwise be told so by another one, for ever.
+        """
+        found = self._connection.execute(
+            "SELECT record.position, epoch, type, topic, sequence, issued, reason_code "
+            "FROM dead_letter JOIN record USING (position) WHERE named = 0 AND (type != 'gap' OR position < ("
+            "SELECT coalesce(max(position), 0) FROM record WHERE type = 'gap' AND reason_code < 128)) "
+            "ORDER BY epoch, topic, sequence LIMIT ?",
+            (limit,),
+        )
+        return [DeadLetter(*row) for row in found]
+
+    def named(self, letters: Sequence[DeadLetter]) -> None:
+        """Remember that a gap record names these."""
+        self._connection.executemany(
+            "UPDATE dead_letter SET named = 1 WHERE position = ?", [(letter.position,) for letter in letters]
+        )
+
+    def issued_after(self, position: int, limit: int) -> list[Issue]:
+        """The records after a position, in order of issue."""
+        found = self._connection.execute(
+            "SELECT position, epoch, number, topic, sequence, issued, payload FROM record "
+            "WHERE position > ? ORDER BY position LIMIT ?",
+            (position, limit),
+        )
+        return [Issue(*row) for row in found]
