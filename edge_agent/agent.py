@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import signal
@@ -19,12 +18,13 @@ from edge_agent.config import Configuration
 from edge_agent.config.models import AgentSettings
 from edge_agent.contract import NS_PER_S, ConfigError, Device, Driver, HasHistory, Tag
 from edge_agent.envelope import Envelope
+from edge_agent.housekeeping import Housekeeper
 from edge_agent.intake import Intake, TagState
 from edge_agent.ledger import Ledger
 from edge_agent.machines import tags_of
 from edge_agent.outbox import StoreOutbox
 from edge_agent.poller import Link
-from edge_agent.store import Issued, Store, StoreDamaged, StoreError, StoreThread
+from edge_agent.store import Issued, Store, StoreDamaged, StoreThread
 from edge_agent.summarizer import Summarizer
 from edge_agent.summarizer.site import basis_of
 from edge_agent.timestamps import rfc3339_ms
@@ -35,10 +35,6 @@ log = logging.getLogger(__name__)
 
 DRAIN_S = 5.0
 """How long a stopping agent waits for the broker to take what is still in the outbox."""
-PRUNE_NS = 60 * 1_000_000_000
-PRUNE_AGAIN_NS = 1_000_000_000
-PRUNE_ROWS = 20_000
-DAY_NS = 86_400 * 1_000_000_000
 STALLED_NS = 45 * 1_000_000_000
 
 
@@ -124,6 +120,7 @@ class Agent:
 
     def _begin(self, store: Store) -> None:
         now, alive = self._clock.now(), store.fact("alive")
+        self._alive = alive
         identity = store.begin(now)
         basis = bases.write(basis_of(self.configuration, self._publisher))
         store.remember_configuration(self.configuration.hash, self.configuration.document, now, basis)
@@ -166,7 +163,7 @@ class Agent:
                 ("commit", self._thread.run()),
                 ("summarize", self._summarizer.run()),
                 ("ledger", Ledger(self._thread, self._envelope, self._clock, self._uplink.wake).run()),
-                ("tidy", self._tidy()),
+                ("tidy", Housekeeper(self._thread, self.configuration.buffer, self._clock, self._alive).run()),
                 ("watchdog", self._pet_watchdog()),
                 *((f"link {link.key}", link.run()) for link in self._links),
             )
@@ -248,26 +245,6 @@ class Agent:
         return self._envelope.freeze("status", self._publisher.subject, data, issued)
 
     # ---------------------------------------------------------------------------------------- housekeeping
-
-    async def _tidy(self) -> None:
-        """Each minute: collect garbage, and delete what is older than the configuration keeps, a little at a time."""
-        while True:
-            gc.collect()  # it is set to run seldom, and what little garbage has cycles must not pile up for hours
-            more = False
-            with suppress(StoreError):  # the store's thread says it; the disk may have room again in a minute
-                more = await self._thread.call(self._prune_some)
-            await self._clock.sleep_until(self._clock.monotonic() + (PRUNE_AGAIN_NS if more else PRUNE_NS))
-
-    def _prune_some(self) -> bool:
-        """Delete a bounded number of old rows; whether there were any."""
-        store, now, buffer = self._thread.store, self._clock.now(), self.configuration.buffer
-        with store.transaction():
-            # A day longer: the windows of the oldest day that is not final begin before it.
-            kept = now - buffer.keep_readings - DAY_NS
-            readings = store.readings.prune(kept, PRUNE_ROWS)
-            store.holes.prune(kept)
-            records = store.records.prune(min(now - buffer.keep_records, kept), PRUNE_ROWS)
-        return readings + records > 0
 
     async def _pet_watchdog(self) -> None:
         """Tell systemd that the agent makes progress: its loop turns, its store commits, its summarizer wakes."""

@@ -6,6 +6,7 @@ import itertools
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from edge_agent import record
 from edge_agent.clock import Clock
@@ -14,6 +15,7 @@ from edge_agent.envelope import Envelope
 from edge_agent.record import HOUR_NS, TopicDigest
 from edge_agent.store import Draft, StoreError, StoreThread
 from edge_agent.store.delivery import DAMAGED, DeadLetter, Issue
+from edge_agent.store.losses import Loss
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +91,22 @@ class Ledger:
         for group in _together(letters):
             yield self._gap(group)
         self._thread.store.delivery.named(letters)
+        losses = self._thread.store.losses.pending(SLICE)
+        for loss in losses:
+            yield self._gap_of(loss)
+        self._thread.store.losses.named(losses)
+
+    def _gap_of(self, loss: Loss) -> Draft:
+        publisher = self._envelope.publisher
+        records = None
+        if loss.epoch is not None and loss.first is not None and loss.last is not None:
+            records = (loss.epoch, loss.first, loss.last)
+        data = record.gap_data(
+            publisher.subject, loss.what, loss.start, loss.until, loss.cause,
+            topic=loss.topic, count=loss.rows, records=records,
+        )  # fmt: skip
+        data["epoch"] = loss.epoch
+        return self._draft(data)
 
     def _gap(self, group: Sequence[DeadLetter]) -> Draft:
         publisher, first, last = self._envelope.publisher, group[0], group[-1]
@@ -102,7 +120,12 @@ class Ledger:
             count=len(group),
             records=(first.epoch, first.sequence, last.sequence),
         )
-        before = self._thread.store.records.latest(data["key"])  # sent again by somebody, and refused again
+        return self._draft(data)
+
+    def _draft(self, data: dict[str, Any]) -> Draft:
+        """The gap record; a further revision where it was told before, as of what was sent again and refused again."""
+        publisher = self._envelope.publisher
+        before = self._thread.store.records.latest(data["key"])
         data["revision"] = 0 if before is None else before["revision"] + 1
         topic = record.agent_topic(publisher, "gap")
         return Draft("gap", topic, publisher.subject, data, data["key"], data["revision"])

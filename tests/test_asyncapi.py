@@ -124,4 +124,4 @@ def test_records_go_to_the_addresses_of_the_document_and_agree_with_its_payloads
         found = resolved(document, resolved(document, message["$ref"])["payload"]["$ref"])
         jsonschema.Draft7Validator(found["schema"]).validate(json.loads(payload))
     silent = by_address.keys() - {topic for topic, _ in sent}
-    assert {topic.rpartition("/")[2] for topic in silent} == {"status", "manifest"}, "nothing of these is in the example"
+    assert {topic.rpartition("/")[2] for topic in silent} == {"status", "manifest"}, "none in it"

@@ -6,8 +6,9 @@ import fcntl
 import logging
 import os
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -20,8 +21,11 @@ from edge_agent.store.delivery import Delivery
 from edge_agent.store.entries import Entries
 from edge_agent.store.holes import Holes
 from edge_agent.store.identity import Identity
+from edge_agent.store.losses import Losses
 from edge_agent.store.readings import Readings, Row
 from edge_agent.store.records import Draft, Freeze, Issued, Records
+from edge_agent.store.room import Room
+from edge_agent.store.salvage import salvage
 from edge_agent.store.schema import APPLICATION_ID, VERSION, migrations
 
 log = logging.getLogger(__name__)
@@ -29,6 +33,8 @@ log = logging.getLogger(__name__)
 DATABASE = "edge-agent.db"
 IDENTITY = "identity.json"
 LOCK = "lock"
+SALVAGE = "salvage"
+"""Holds the name of a damaged database that has been put aside, until what can be read of it has been saved."""
 PRAGMAS = (
     "journal_mode = WAL",
     "synchronous = FULL",
@@ -60,14 +66,16 @@ class Store:
         delivery: what the broker has answered of it, and what not.
         entries: what people told, and what is to be looked at again.
         holes: what outages left open.
+        losses: what is gone for good, until a gap record has named it.
+        room: how much disk it takes, and what goes first.
         identity: the epoch and the reserved numbers of this run; None until `begin`.
     """
 
     def __init__(self, folder: Path, *, create: bool = True, durable: bool = True) -> None:
         """Take the folder's lock and open the database in it; with `create`, make what is missing.
 
-        A file that is no longer a database is put aside and kept, and an empty store takes its place. A store that is
-        not `durable`, for trials, waits for no disk.
+        A file that is no sound database any more is put aside and kept; what can be read of it is in the one that takes
+        its place. A store that is not `durable`, for trials, waits for no disk.
 
         Raises:
             StoreInUse: another process holds the lock.
@@ -92,6 +100,7 @@ class Store:
         except BaseException:
             self._lock.close()
             raise
+        self._durable = durable
         if not durable:
             self._connection.execute("PRAGMA synchronous = OFF")
         self.readings = Readings(self._connection)
@@ -99,27 +108,62 @@ class Store:
         self.delivery = Delivery(self._connection)
         self.entries = Entries(self._connection)
         self.holes = Holes(self._connection, self.readings)
-        self._next_number = 0
+        self.losses = Losses(self._connection)
+        self.room = Room(self._connection, self.losses, folder)
+        self._next_number = self._issued = 0
 
     def _open(self, create: bool) -> None:
+        if create:
+            self._salvage()
         try:
             self._connection = _connect(self.path)
         except sqlite3.DatabaseError as error:
             if not create or not _is_damage(error):
                 raise StoreError(f"{self.path}: {error}; if it is damaged, `edge-agent run` sets it aside") from error
-            self.damaged = _put_aside(self.path)
-            log.error("%s: %s; kept as %s, beginning an empty store", self.path, error, self.damaged.name)
+            log.error("%s: %s", self.path, error)
+            _put_aside(self.path)
+            self._salvage()
             self._connection = _connect(self.path)
+
+    def _salvage(self) -> None:
+        """Make a store of what can be read of one that was put aside and not looked at yet."""
+        mark = self.folder / SALVAGE
+        if not mark.exists():
+            return
+        self.damaged = self.folder / mark.read_text().strip()
+        if not self.path.exists():
+            new = self.folder / f"{DATABASE}.salvaged"
+            _remove(new)
+            _connect(new).close()
+            rows = salvage(self.damaged, new)
+            if rows is None:
+                _remove(new)
+                log.error("nothing of %s can be read; it is kept, and an empty store begins", self.damaged.name)
+            else:
+                new.replace(self.path)
+                told = ", ".join(f"{rows.get(name, 0)} {name}" for name in ("reading", "record", "entry"))
+                log.error("%s was damaged and is kept as %s; salvaged: %s", DATABASE, self.damaged.name, told)
+            identities.fsync_folder(self.folder)
+        mark.unlink(missing_ok=True)
 
     # ------------------------------------------------------------------------------------------ a run begins
 
     def begin(self, now: int, cause: str = "agent_down") -> Identity:
         """Begin a run: fix the identity on disk, and say that since the last sign of life nothing is known."""
         path = self.folder / IDENTITY
-        begun = identities.begin(identities.read(path), self._identity_in_database())
+        in_file, in_database = identities.read(path), self._identity_in_database()
+        begun = identities.begin(in_file, in_database)
+        gone = identities.lost(in_file, in_database)
         identities.write(path, begun)
         self.identity, self._next_number = begun, begun.reserved
         with self.transaction():
+            if gone is not None and in_file is not None:
+                log.error("%s has lost %d records that it had committed", self.path, gone[1] - gone[0] + 1)
+                self.losses.add("records", "damaged", count=gone[1] - gone[0] + 1, epoch=in_file.epoch, start=now)
+            elif in_database is None and in_file is not None and in_file.issued:
+                log.error("%s is empty, and had issued records", self.path)
+                self.losses.add("records", "damaged", epoch=in_file.epoch, start=now)
+                self.losses.add("readings", "damaged", start=now)
             alive = self.fact("alive")
             if alive is not None:
                 self.readings.mark_down(alive, cause)
@@ -129,18 +173,30 @@ class Store:
 
     def _identity_in_database(self) -> Identity | None:
         epoch, starts, reserved = self.fact("epoch"), self.fact("starts"), self.fact("reserved")
-        return None if epoch is None or starts is None or reserved is None else Identity(epoch, starts, reserved)
+        if epoch is None or starts is None or reserved is None:
+            return None
+        return Identity(epoch, starts, reserved, self.fact("issued") or 0)
 
     def _set_identity(self, identity: Identity) -> None:
         self.set_fact("epoch", identity.epoch)
         self.set_fact("starts", identity.starts)
         self.set_fact("reserved", identity.reserved)
+        self.set_fact("issued", identity.issued)
 
     # ------------------------------------------------------------------------------------------ transactions
 
     def transaction(self) -> Transaction:
         """A transaction as a context: durable when it ends, undone when it raises."""
-        return Transaction(self._connection)
+        return Transaction(self._connection, self._mark)
+
+    def _mark(self) -> None:
+        """After a commit: what was issued in it is in the second file, too, before anybody sends it."""
+        if self.identity is not None and self._issued > self.identity.issued:
+            marked = replace(self.identity, issued=self._issued)
+            with suppress(OSError):  # a full disk: the mark stays behind, and follows at the next commit
+                if self._durable:
+                    identities.write(self.folder / IDENTITY, marked, now=False)
+                self.identity = marked
 
     def append(self, rows: Sequence[Row], now: int) -> None:
         """Make rows durable together with the sign of life `now`."""
@@ -153,7 +209,10 @@ class Store:
         if self.identity is None:
             raise StoreError("a store issues records only in a run of the agent")
         self._reserve(len(drafts))
-        self._next_number = self.records.issue(drafts, freeze, self.identity.epoch, self._next_number, now)
+        if drafts:
+            self._next_number = self.records.issue(drafts, freeze, self.identity.epoch, self._next_number, now)
+            self._issued = self._next_number - 1
+            self.set_fact("issued", self._issued)
 
     def take_number(self) -> Issued:
         """A number for what is published without being kept (`state`, `status`): unique, without a sequence."""
@@ -214,6 +273,24 @@ class Store:
         with self.transaction():
             return self.readings.register(tags)
 
+    def look_at_pages(self, done: dict[str, int], limit: int) -> bool:
+        """Read at most so many rows of each table from where `done` says; whether there are more.
+
+        Raises:
+            sqlite3.DatabaseError: a page cannot be read.
+        """
+        more = False
+        for table, column in (("reading", "quality"), ("record", "crc"), ("entry", "body")):
+            after = done.get(table, 0)
+            last = self._connection.execute(
+                f"SELECT max(row) FROM (SELECT rowid AS row, {column} FROM {table} NOT INDEXED WHERE rowid > ? "  # noqa: S608
+                f"AND {column} IS NOT 'never' ORDER BY rowid LIMIT ?)",
+                (after, limit),
+            ).fetchone()[0]
+            if last is not None:
+                done[table], more = last, True
+        return more
+
     def figures(self) -> dict[str, int]:
         """Bytes on disk, about how many readings, records waiting and refused."""
         size = sum(path.stat().st_size for path in self.folder.glob(DATABASE + "*"))
@@ -232,7 +309,7 @@ class Store:
             self._connection.close()
         if self._is_damaged:
             self._is_damaged = False
-            log.error("%s is damaged: kept as %s; an empty store will begin", self.path, _put_aside(self.path).name)
+            log.error("%s is damaged: kept as %s", self.path, _put_aside(self.path).name)
         self._lock.close()
 
     def __enter__(self) -> Store:
@@ -245,10 +322,11 @@ class Store:
 
 
 class Transaction:
-    """BEGIN, and COMMIT or ROLLBACK."""
+    """BEGIN, and COMMIT or ROLLBACK; `committed` is called after a COMMIT."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, committed: Callable[[], None]) -> None:
         self._connection = connection
+        self._committed = committed
 
     def __enter__(self) -> None:
         self._connection.execute("BEGIN IMMEDIATE")
@@ -259,6 +337,7 @@ class Transaction:
         try:
             if kind is None:
                 self._connection.execute("COMMIT")
+                self._committed()
         finally:
             if self._connection.in_transaction:
                 with suppress(sqlite3.Error):  # the first error is the one to tell
@@ -319,7 +398,7 @@ def _is_damage(error: sqlite3.DatabaseError) -> bool:
 
 
 def _put_aside(path: Path) -> Path:
-    """Rename a damaged database and what belongs to it; nothing is deleted."""
+    """Rename a damaged database and what belongs to it, to be looked at by `_salvage`; nothing is deleted."""
     number = 1
     while (kept := path.with_name(f"{path.name}.damaged-{number}")).exists():
         number += 1
@@ -327,4 +406,11 @@ def _put_aside(path: Path) -> Path:
         part = path.with_name(path.name + suffix)
         if part.exists():
             part.rename(kept.with_name(kept.name + suffix))
+    (path.parent / SALVAGE).write_text(kept.name)
+    identities.fsync_folder(path.parent)
     return kept
+
+
+def _remove(path: Path) -> None:
+    for suffix in ("-wal", "-shm", ""):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)

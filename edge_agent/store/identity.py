@@ -3,6 +3,9 @@
 The database may be lost, emptied or rolled back to yesterday's copy; this file then says which numbers are spent. The
 database carries the same three figures. When the two disagree, a new epoch begins: harmless when a crash fell between
 the two writes, and necessary in every other case.
+
+The file also says which number was issued last, written after the record was committed and before it is sent. A
+database that says less has lost what it had committed: SQLite drops the rest of a damaged write-ahead log silently.
 """
 
 from __future__ import annotations
@@ -18,11 +21,13 @@ BLOCK = 1_000
 
 @dataclass(frozen=True)
 class Identity:
-    """What has been promised so far: `epoch`, how often the agent began in it, and the first number not reserved."""
+    """What has been promised so far: `epoch`, how often the agent began in it, the first number not reserved, and the
+    last one issued."""
 
     epoch: int
     starts: int
     reserved: int
+    issued: int = 0
 
     def with_block(self) -> Identity:
         """The same with one more block reserved."""
@@ -33,20 +38,23 @@ def read(path: Path) -> Identity | None:
     """The identity in the file; None when there is no file or it is not readable as one."""
     try:
         found = json.loads(path.read_bytes())
-        return Identity(int(found["epoch"]), int(found["starts"]), int(found["reserved"]))
+        return Identity(
+            int(found["epoch"]), int(found["starts"]), int(found["reserved"]), int(found.get("issued", 0))
+        )  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def write(path: Path, identity: Identity) -> None:
-    """Put the identity on disk, whole or not at all, before anything uses it."""
+def write(path: Path, identity: Identity, *, now: bool = True) -> None:
+    """Put the identity on disk, whole or not at all; unless `now`, a power cut may bring the older one back."""
     temporary = path.with_suffix(".new")
     with temporary.open("wb") as file:
         file.write(json.dumps(asdict(identity)).encode())
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
-    fsync_folder(path.parent)
+    if now:
+        fsync_folder(path.parent)
 
 
 def fsync_folder(folder: Path) -> None:
@@ -63,7 +71,16 @@ def begin(in_file: Identity | None, in_database: Identity | None) -> Identity:
 
     Agreement goes on in the same epoch, from the first number that was not reserved; anything else begins a new one.
     """
-    if in_file is not None and in_file == in_database:
-        return Identity(in_file.epoch, in_file.starts + 1, in_file.reserved)
+    if in_file is not None and in_database is not None:
+        same = replace(in_file, issued=0) == replace(in_database, issued=0)
+        if same and in_file.issued <= in_database.issued:
+            return Identity(in_file.epoch, in_file.starts + 1, in_file.reserved, in_database.issued)
     epoch = max(known.epoch if known else 0 for known in (in_file, in_database)) + 1
     return Identity(epoch, 1, 1)
+
+
+def lost(in_file: Identity | None, in_database: Identity | None) -> tuple[int, int] | None:
+    """The first and the last number that were issued and are not in the database; None where none is known to be."""
+    if in_file is None or in_database is None or in_file.epoch != in_database.epoch:
+        return None
+    return (in_database.issued + 1, in_file.issued) if in_file.issued > in_database.issued else None

@@ -6,7 +6,7 @@ from sqlite_utils import Database, Migrations
 
 APPLICATION_ID = 0x45444741  # "EDGA": tells our database from another program's
 
-VERSION = 7
+VERSION = 8
 """The number of migrations; a database with more is a newer version's."""
 
 migrations = Migrations("edge_agent")
@@ -107,3 +107,16 @@ def delivery(db: Database) -> None:
     db.table("dead_letter").create({"position": int, "named": int}, pk="position", not_null={"named"})
     db.execute("CREATE INDEX dead_letter_unnamed ON dead_letter (position) WHERE named = 0")
     db.execute("INSERT INTO dead_letter SELECT position, 0 FROM record WHERE reason_code >= 128")
+
+
+@migrations()
+def losses(db: Database) -> None:
+    """What is gone for good, until a gap record has named it."""
+    db.table("loss").create(
+        {
+            "id": int, "what": str, "cause": str, "start": int, "until": int, "count": int, "topic": str, "epoch": int,
+            "first": int, "last": int,
+        },
+        pk="id",
+        not_null={"what", "cause", "start", "until"},
+    )  # fmt: skip

@@ -1,0 +1,55 @@
+"""What is gone for good, by damage or because the disk was full: kept until a gap record has named it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from typing import NamedTuple
+
+
+class Loss(NamedTuple):
+    """A range of readings or records that nobody will see. `rows` is how many, None where it is not known."""
+
+    id: int
+    what: str
+    """`readings` or `records`."""
+    cause: str
+    start: int
+    """Integer nanoseconds since 1970 UTC; of records the time of issue."""
+    until: int
+    rows: int | None
+    topic: str | None
+    epoch: int | None
+    first: int | None
+    """The first sequence on the topic."""
+    last: int | None
+
+
+class Losses:
+    """The losses of a store. Every method belongs to the store's thread, and to a transaction of the caller."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def add(
+        self, what: str, cause: str, *, start: int, until: int | None = None, count: int | None = None,
+        topic: str | None = None, epoch: int | None = None, first: int | None = None, last: int | None = None,
+    ) -> None:  # fmt: skip
+        """Remember a loss."""
+        self._connection.execute(
+            "INSERT INTO loss (what, cause, start, until, count, topic, epoch, first, last) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (what, cause, start, start + 1 if until is None else until, count, topic, epoch, first, last),
+        )
+
+    def pending(self, limit: int) -> list[Loss]:
+        """The losses that no gap record has named yet, oldest first."""
+        found = self._connection.execute(
+            "SELECT id, what, cause, start, until, count, topic, epoch, first, last FROM loss ORDER BY id LIMIT ?",
+            (limit,),
+        )
+        return [Loss(*row) for row in found]
+
+    def named(self, losses: Iterable[Loss]) -> None:
+        """A gap record names these."""
+        self._connection.executemany("DELETE FROM loss WHERE id = ?", [(loss.id,) for loss in losses])

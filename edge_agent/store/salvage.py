@@ -1,0 +1,208 @@
+"""What can still be read of a damaged database, into a new one: in a process of its own, with limits.
+
+The new database has what could be copied, readings from the newest on, and in its table `loss` what could not. It says
+no more in which epoch it is than that a new one must begin. The damaged file is only read.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+SECONDS = 7.0
+"""An agent must have begun within ten seconds; what is not copied by then stays in the damaged file."""
+MEMORY_BYTES = 2 * 2**30
+_CHUNK = 4_096
+_FURTHEST = 2**40
+_SMALL = ("fact", "topic", "tag", "configuration", "applied", "progress", "entry", "reopened", "hole", "loss")
+_TABLES = (*_SMALL, "record", "dead_letter", "reading")
+"""In order of importance: what records are made of, then records, then readings."""
+_NEWEST_FIRST = ("record", "reading")
+
+
+def salvage(damaged: Path, new: Path) -> dict[str, int] | None:
+    """Copy what can be read to `new`, which has our schema and nothing else: rows by table; None: nothing can be."""
+    program = "from edge_agent.store.salvage import main; main()"
+    command = [sys.executable, "-c", program, str(damaged), str(new), str(SECONDS)]
+    try:
+        run = subprocess.run(command, capture_output=True, timeout=SECONDS + 2, check=True)  # noqa: S603 - ours
+        found: dict[str, int] = json.loads(run.stdout)
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return None
+    return found or None
+
+
+class _Salvage:
+    def __init__(self, damaged: Path, new: Path, seconds: float) -> None:
+        self._deadline = time.monotonic() + seconds
+        self._old = sqlite3.connect(f"file:{damaged}?mode=ro", uri=True, isolation_level=None)
+        self._db = sqlite3.connect(new, isolation_level=None)
+        self._db.execute("PRAGMA synchronous = OFF")
+
+    def run(self) -> dict[str, int]:
+        copied: dict[str, int] = {}
+        torn: list[str] = []
+        self._db.execute("BEGIN")  # durable at its end: until then nobody needs it
+        for table in _TABLES:
+            try:
+                columns = self._columns(table)
+            except sqlite3.DatabaseError:
+                torn.append(table)
+                continue
+            if columns:
+                gone = [*self._copy(table, columns)]
+                torn += [table] if gone else []
+                copied[table] = self._db.execute(f"SELECT count(*) FROM {table}").fetchone()[0]  # noqa: S608 - ours
+                if table == "reading":
+                    self._lost_readings(gone)
+        self._lost_records(torn)
+        self._begin_anew()
+        self._db.execute("COMMIT")
+        self._db.execute("PRAGMA synchronous = FULL")
+        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        self._db.close()
+        return copied
+
+    def _columns(self, table: str) -> str:
+        """The columns that both databases have of a table."""
+        both = [{row[1] for row in db.execute(f"PRAGMA table_info({table})")} for db in (self._old, self._db)]
+        return ", ".join(f'"{name}"' for name in sorted(both[0] & both[1]))
+
+    def _copy(self, table: str, columns: str) -> Iterator[tuple[int, int]]:
+        """Copy a table in pieces; the ranges of rows that could not be."""
+        end = self._end(table)
+        if end >= _FURTHEST:  # its rows are numbered by time: few, and all of them or none
+            yield from self._piece(table, columns, end, end, "rowid <= ? OR rowid = ?")
+            return
+        pieces = range(1, end + 1, _CHUNK)
+        for start in reversed(pieces) if table in _NEWEST_FIRST else pieces:
+            if time.monotonic() > self._deadline:
+                yield (1, start + _CHUNK - 1)
+                return
+            yield from self._piece(table, columns, start, min(start + _CHUNK - 1, end))
+
+    def _piece(
+        self, table: str, columns: str, first: int, last: int, where: str = "rowid BETWEEN ? AND ?"
+    ) -> Iterator[tuple[int, int]]:  # fmt: skip
+        try:
+            rows = self._old.execute(
+                f"SELECT {columns} FROM {table} NOT INDEXED WHERE {where}",  # noqa: S608 - names are ours
+                (first, last),
+            ).fetchall()
+        except sqlite3.DatabaseError:
+            if first == last:
+                yield (first, last)
+                return
+            middle = (first + last) // 2
+            yield from self._piece(table, columns, first, middle)
+            yield from self._piece(table, columns, middle + 1, last)
+            return
+        places = ", ".join("?" * (columns.count(",") + 1))
+        self._db.executemany(f"INSERT OR IGNORE INTO {table} ({columns}) VALUES ({places})", rows)  # noqa: S608 - ours
+
+    def _end(self, table: str) -> int:
+        """The last row, or where its place cannot be read a number beyond it."""
+        try:
+            return int(self._old.execute(f"SELECT coalesce(max(rowid), 0) FROM {table}").fetchone()[0])  # noqa: S608
+        except sqlite3.DatabaseError:
+            end = _CHUNK
+            while end < _FURTHEST:
+                try:
+                    sql = f"SELECT 1 FROM {table} NOT INDEXED WHERE rowid >= ? LIMIT 1"  # noqa: S608 - names are ours
+                    if self._old.execute(sql, (end,)).fetchone() is None:
+                        return end
+                except sqlite3.DatabaseError:
+                    pass
+                end *= 2
+            return end
+
+    # ------------------------------------------------------------------------------------------------ what is lost
+
+    def _lost_readings(self, gone: list[tuple[int, int]]) -> None:
+        """Name ranges of readings by the times of their neighbours."""
+        merged: list[list[int]] = []
+        for first, last in sorted(gone):
+            if merged and first <= merged[-1][1] + 1:
+                merged[-1][1] = max(merged[-1][1], last)
+            else:
+                merged.append([first, last])
+        for first, last in merged:
+            before = self._db.execute(
+                "SELECT time FROM reading WHERE id < ? ORDER BY id DESC LIMIT 1", (first,)
+            ).fetchone()
+            after = self._db.execute("SELECT time FROM reading WHERE id > ? ORDER BY id LIMIT 1", (last,)).fetchone()
+            start = before[0] if before else 0
+            until = after[0] if after else start
+            self._lose("readings", start, max(until, start) + 1, last - first + 1, None, None, None, None)
+
+    def _lost_records(self, torn: list[str]) -> None:
+        """Name the sequences of each topic that are not there; from its first record on, where no row is unreadable.
+
+        What is older was deleted in good order then. Otherwise too much is named rather than too little: a consumer
+        that has received a record has it, whatever a gap says.
+        """
+        unknown = "record" in torn or "topic" in torn
+        have: dict[tuple[int, str], list[tuple[int, int]]] = {}
+        for epoch, topic, sequence, issued in self._db.execute(
+            "SELECT epoch, topic, sequence, issued FROM record ORDER BY epoch, topic, sequence"
+        ):
+            have.setdefault((epoch, topic), []).append((sequence, issued))
+        for (epoch, topic), last in self._last_sequences():
+            own = have.get((epoch, topic), [])
+            begin = [(0, own[0][1] if own else 0)] if unknown else own[:1]
+            for (before, issued), (after, later) in pairwise([*begin, *own, (last + 1, own[-1][1] if own else 0)]):
+                if after > before + 1:
+                    count = after - before - 1
+                    self._lose("records", issued, max(issued, later) + 1, count, topic, epoch, before + 1, after - 1)
+        if unknown:  # perhaps also on topics of which nothing is left
+            self._lose("records", 0, 1, None, None, self._epoch(), None, None)
+
+    def _epoch(self) -> int:
+        sql = (
+            "SELECT max(coalesce((SELECT value FROM fact WHERE name = 'epoch'), 0), "
+            "coalesce((SELECT max(epoch) FROM record), 0), coalesce((SELECT max(epoch) FROM topic), 0))"
+        )
+        return int(self._db.execute(sql).fetchone()[0])
+
+    def _last_sequences(self) -> Iterator[tuple[tuple[int, str], int]]:
+        sql = (
+            "SELECT epoch, name, max(sequence) FROM (SELECT epoch, name, sequence FROM topic "
+            "UNION ALL SELECT epoch, topic, sequence FROM record) GROUP BY epoch, name"
+        )
+        yield from (((epoch, name), last) for epoch, name, last in self._db.execute(sql))
+
+    def _lose(
+        self, what: str, start: int, until: int, count: int | None, topic: str | None, epoch: int | None,
+        first: int | None, last: int | None,
+    ) -> None:  # fmt: skip
+        self._db.execute(
+            "INSERT INTO loss (what, cause, start, until, count, topic, epoch, first, last) "
+            "VALUES (?, 'damaged', ?, ?, ?, ?, ?, ?, ?)",
+            (what, start, until, count, topic, epoch, first, last),
+        )
+
+    def _begin_anew(self) -> None:
+        """Say so much of the epoch that the next run begins a larger one: the second file will not agree with this."""
+        epoch = self._epoch()
+        sql = "SELECT coalesce(max(number), 0) FROM record WHERE epoch = ?"
+        issued = self._db.execute(sql, (epoch,)).fetchone()[0]
+        for name, value in (("epoch", epoch), ("starts", -1), ("reserved", 0), ("issued", issued)):
+            self._db.execute("INSERT OR REPLACE INTO fact (name, value) VALUES (?, ?)", (name, value))
+
+
+def main() -> None:
+    """Do it, and print how many rows of each table are in the new database."""
+    damaged, new, seconds = sys.argv[1:]
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    print(json.dumps(_Salvage(Path(damaged), Path(new), float(seconds)).run()))  # noqa: T201 - it is a program's answer
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,202 @@
+"""A store after damage to its files: it begins, nothing that is left is altered, and what is gone is named."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from fakes import START, S, row
+
+from edge_agent.store import Draft, Issued, Store
+from edge_agent.store.database import DATABASE, IDENTITY
+
+PAGE = 4_096
+TOPICS = ("t/a", "t/b", "t/c")
+
+
+def freeze(draft: Draft, issued: Issued) -> bytes:
+    return json.dumps({"id": f"{issued.epoch}:{issued.number}", "s": issued.sequence, "x": "y" * 700}).encode()
+
+
+def filled(folder: Path) -> dict[tuple[int, str, int], bytes]:
+    """A store with readings and records, some of them answered; killed, so that its log is still there."""
+    store = Store(folder)
+    store.begin(START)
+    tag = store.register([("plc.count", True)])["plc.count"]
+    for second in range(3_000):
+        if second % 10 == 0:
+            store.append([row(tag, START + (second + n) * S, second + n) for n in range(10)], START + second * S)
+        if second % 25 == 0:
+            drafts = [Draft("production", topic, "s", {}, f"k{second}{topic}") for topic in TOPICS]
+            with store.transaction():
+                store.issue(drafts, freeze, START + second * S)
+    with store.transaction():
+        store.delivery.answer(range(1, 101), START, 0)
+    found = {(one.epoch, one.topic, one.sequence or 0): one.payload for one in store.records.page(limit=10_000)}
+    copy = folder.parent / f"{folder.name}-killed"
+    shutil.copytree(folder, copy)  # as a kill leaves it
+    store.close()
+    shutil.rmtree(folder)
+    copy.rename(folder)
+    return found
+
+
+def checkpointed(folder: Path) -> None:
+    with sqlite3.connect(folder / DATABASE) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    db.close()
+
+
+def overwrite(path: Path, at: int, content: bytes) -> None:
+    with path.open("r+b") as file:
+        file.seek(at)
+        file.write(content)
+
+
+def torn_page(folder: Path, chance: random.Random) -> None:
+    checkpointed(folder)
+    path = folder / DATABASE
+    page = chance.randrange(1, path.stat().st_size // PAGE)
+    overwrite(path, page * PAGE + chance.choice([0, 512, 2_048]), chance.randbytes(512))
+
+
+def zeroed_pages(folder: Path, chance: random.Random) -> None:
+    checkpointed(folder)
+    path = folder / DATABASE
+    for _ in range(5):
+        overwrite(path, chance.randrange(1, path.stat().st_size // PAGE) * PAGE, bytes(PAGE))
+
+
+def header(folder: Path, chance: random.Random) -> None:
+    checkpointed(folder)
+    overwrite(folder / DATABASE, chance.randrange(16), bytes([chance.randrange(1, 255)]) * 8)
+
+
+def truncated(folder: Path, chance: random.Random) -> None:
+    checkpointed(folder)
+    path = folder / DATABASE
+    with path.open("r+b") as file:
+        file.truncate(chance.randrange(PAGE, path.stat().st_size))
+
+
+def emptied(folder: Path, chance: random.Random) -> None:
+    for name in (DATABASE, f"{DATABASE}-wal"):
+        (folder / name).write_bytes(b"")
+
+
+def removed(folder: Path, chance: random.Random) -> None:
+    for path in folder.glob(f"{DATABASE}*"):
+        path.unlink()
+
+
+def log_removed(folder: Path, chance: random.Random) -> None:
+    (folder / f"{DATABASE}-wal").unlink()
+
+
+def log_truncated(folder: Path, chance: random.Random) -> None:
+    path = folder / f"{DATABASE}-wal"
+    with path.open("r+b") as file:
+        file.truncate(chance.randrange(path.stat().st_size))
+
+
+def log_flipped(folder: Path, chance: random.Random) -> None:
+    path = folder / f"{DATABASE}-wal"
+    at = chance.randrange(path.stat().st_size)
+    overwrite(path, at, bytes([path.read_bytes()[at] ^ (1 << chance.randrange(8))]))
+
+
+def identity_damaged(folder: Path, chance: random.Random) -> None:
+    (folder / IDENTITY).write_bytes(chance.randbytes(20))
+
+
+def value_flipped(folder: Path, chance: random.Random) -> None:
+    """A bit within a record's bytes, which no check of SQLite's sees."""
+    checkpointed(folder)
+    path = folder / DATABASE
+    content = path.read_bytes()
+    places = [at for at in range(0, len(content), 101) if content[at : at + 8] == b"yyyyyyyy"]
+    overwrite(path, chance.choice(places), b"z")
+
+
+DAMAGES: list[Callable[[Path, random.Random], None]] = [
+    torn_page, zeroed_pages, header, truncated, emptied, removed, log_removed, log_truncated, log_flipped,
+    identity_damaged, value_flipped,
+]  # fmt: skip
+
+
+def begun(folder: Path) -> Store:
+    """A store that has begun and whose every page has been read, as the agent does it."""
+    for _ in range(3):
+        store = Store(folder)
+        try:
+            store.begin(START + 4_000 * S)
+            done: dict[str, int] = {}
+            while store.look_at_pages(done, 1_000):
+                pass
+            store.delivery.waiting(0, 10_000)
+            return store
+        except sqlite3.DatabaseError as error:
+            store.translated(error)
+            store.close()
+    raise AssertionError("it does not begin")
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+def test_store_begins_after_any_damage_and_says_what_is_gone(
+    tmp_path: Path, damage: Callable[[Path, random.Random], None], seed: int
+) -> None:
+    folder = tmp_path / "data"
+    issued = filled(folder)
+    damage(folder, random.Random(seed))
+    store = begun(folder)
+    try:
+        assert store.identity is not None
+        left = {(one.epoch, one.topic, one.sequence or 0): one for one in store.records.page(limit=10_000)}
+        sound = {place for place, one in left.items() if one.payload == issued[place]}
+        waiting = {one.position: one.sound for one in store.delivery.waiting(0, 10_000)}
+        for place, one in left.items():
+            assert place in sound or one.position not in waiting or not waiting[one.position], "altered, and not seen"
+        lost = store.losses.pending(1_000)
+        named = {
+            (loss.epoch, loss.topic, sequence)
+            for loss in lost
+            if loss.topic is not None
+            for sequence in range(loss.first or 0, (loss.last or 0) + 1)
+        }
+        gone = issued.keys() - left.keys() - named
+        if gone:
+            whole = [loss for loss in lost if loss.what == "records" and loss.topic is None and loss.epoch == 1]
+            assert whole, f"{len(gone)} records are gone, and no loss says so"
+        if issued.keys() - left.keys():
+            assert store.identity.epoch > 1, "a new epoch"
+        with store.transaction():
+            store.issue([Draft("production", topic, "s", {}) for topic in TOPICS], freeze, START + 4_001 * S)
+        new = [one for one in store.records.page(limit=10_000) if one.issued > START + 4_000 * S]
+        assert not {(one.epoch, one.topic, one.sequence) for one in new} & issued.keys(), "an identity given twice"
+        if list(folder.glob(f"{DATABASE}.damaged-*")):
+            assert lost or not (issued.keys() - left.keys())
+    finally:
+        store.close()
+
+
+def test_salvage_brings_back_all_but_the_damaged_page(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    issued = filled(folder)
+    checkpointed(folder)
+    path = folder / DATABASE
+    content = path.read_bytes()
+    page = next(n for n in range(len(content) // PAGE) if b"yyyyyyyy" in content[n * PAGE : (n + 1) * PAGE])
+    overwrite(path, page * PAGE, bytes(PAGE))
+    store = begun(folder)
+    left = store.records.page(limit=10_000)
+    assert len(issued) - 30 < len(left) < len(issued)
+    assert store.figures()["readings"] > 2_900
+    assert store.damaged is not None
+    assert store.damaged.exists()
+    store.close()

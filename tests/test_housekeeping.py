@@ -1,0 +1,186 @@
+"""Age, size and a full disk: what goes, in which order, what is said of it, and what never goes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fakes import START, FakeClock, S, row
+
+from edge_agent.clock import Trust
+from edge_agent.config.models import BufferSettings
+from edge_agent.housekeeping import DAY_NS, Housekeeper
+from edge_agent.store import Draft, Issued, Store, StoreError, StoreThread
+from edge_agent.store.room import BALLAST, BALLAST_BYTES
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="a file system of its own takes root")
+
+
+class Floor:
+    """A store with everything in it that can go, and its housekeeper."""
+
+    def __init__(self, folder: Path, max_size: str = "20 MB", alive: int | None = None) -> None:
+        self.clock = FakeClock()
+        self.store = Store(folder)
+        self.store.begin(self.clock.now())
+        self.thread = StoreThread(self.store, self.clock, S // 2)
+        self.ids = self.store.register([("plc.count", True), ("plc.spare", False)])
+        settings = BufferSettings.model_validate({"max_size": max_size, "keep_readings": "1 d"})
+        self.keeper = Housekeeper(self.thread, settings, self.clock, alive)
+
+    def readings(self, tag: str, count: int, time: int) -> None:
+        machine = int(tag == "plc.count")
+        rows = [row(self.ids[tag], time + n, n, machine=machine) for n in range(count)]
+        self.store.append(rows, self.clock.now())
+
+    def records(self, count: int, kind: str = "production", size: int = 1_000) -> None:
+        def freeze(_: Draft, issued: Issued) -> bytes:
+            return json.dumps({"id": f"gw1:{issued.epoch}:{issued.number}", "x": "y" * size}).encode()
+
+        with self.store.transaction():
+            self.store.issue([Draft(kind, f"t/{kind}", "s", {})] * count, freeze, self.clock.now())
+
+    def left(self) -> dict[str, int]:
+        count = self.store._connection.execute
+        found = dict(count("SELECT 'readings of ' || machine, count(*) FROM reading GROUP BY machine").fetchall())
+        found |= dict(count("SELECT type || (CASE WHEN answered IS NULL THEN '' ELSE ' accepted' END), count(*) "
+                            "FROM record GROUP BY 1").fetchall())  # fmt: skip
+        return found
+
+    async def keep(self) -> None:
+        while await self.keeper._do_some():
+            pass
+
+
+@pytest.fixture
+def floor(tmp_path: Path) -> Iterator[Floor]:
+    made = Floor(tmp_path)
+    yield made
+    made.store.close()
+
+
+async def test_store_beyond_its_size_loses_the_least_valuable_first_and_says_so(floor: Floor) -> None:
+    now = floor.clock.now()
+    floor.readings("plc.spare", 50_000, now)
+    floor.readings("plc.count", 50_000, now - 5 * DAY_NS)
+    floor.records(3_000)
+    with floor.store.transaction():
+        floor.store.delivery.answer(range(1, 2_001), now, 0)
+    floor.readings("plc.count", 50_000, now)
+    floor.records(1_000, "process")
+    await floor.keep()
+    whole = floor.left()
+    assert whole["readings of 0"] == 50_000, "it fits"
+    classes = ["spare_readings", "old_readings", "accepted_records", "open_readings", "process_records", "records"]
+    seen: list[str] = []
+    size = floor.store.room.used()
+    while size > 400_000:
+        size = int(size * 0.9)
+        floor.keeper._settings = floor.keeper._settings.model_copy(update={"max_size": size})
+        await floor.keep()
+        assert floor.store.room.used() <= size
+        facts = floor.store._connection.execute("SELECT name FROM fact WHERE name LIKE 'sacrificed.%'").fetchall()
+        gone = {name.partition(".")[2] for (name,) in facts}
+        seen += [name for name in classes if name in gone and name not in seen]
+        if "old_readings" in seen:
+            assert "readings of 0" not in floor.left(), "one kind is gone before the next begins to go"
+        if "open_readings" in seen:
+            assert "production accepted" not in floor.left()
+        if "process_records" in seen:
+            assert floor.left()["readings of 1"] == 1
+        if "records" in seen:
+            assert "process" not in floor.left()
+    assert seen == classes
+    losses = floor.store.losses.pending(10_000)
+    for kind in ("process", "production"):
+        named = sum(loss.rows or 0 for loss in losses if loss.topic == f"t/{kind}")
+        assert named == whole[kind] - floor.left().get(kind, 0)
+    assert sum(loss.rows or 0 for loss in losses if loss.what == "readings") == whole["readings of 1"] - 1
+    assert {loss.cause for loss in losses} == {"disk_full"}
+    assert floor.store.readings.newest("plc.count") is not None, "what holds now stays"
+
+
+@pytest.mark.parametrize(("trust", "deleted"), [("synchronized", True), ("unsynchronized", False), ("stepped", False)])
+async def test_clock_that_is_set_forward_deletes_nothing_unless_it_is_known_to_be_right(
+    floor: Floor, trust: Trust, deleted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(floor.clock, "trust", lambda: trust)
+    floor.readings("plc.spare", 100, floor.clock.now())
+    floor.records(5)
+    with floor.store.transaction():
+        floor.store.delivery.answer(range(1, 6), floor.clock.now(), 0)
+    floor.clock.step_wall(365 * DAY_NS)
+    await floor.keep()
+    left = {"readings of 0": 1} if deleted else {"readings of 0": 100, "production accepted": 5}
+    assert floor.left() == left, "the newest arrival stays"
+
+
+async def test_what_is_older_than_it_is_kept_goes_as_time_passes(floor: Floor) -> None:
+    floor.readings("plc.spare", 100, floor.clock.now())
+    await floor.clock.advance(3 * 86_400)
+    await floor.keep()
+    assert floor.left() == {"readings of 0": 1}
+
+
+async def test_start_with_a_clock_far_ahead_of_the_last_sign_of_life_believes_the_latter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    floor = Floor(tmp_path, alive=START - 400 * DAY_NS)
+    monkeypatch.setattr(floor.clock, "trust", lambda: "unsynchronized")
+    floor.readings("plc.spare", 100, START - 399 * DAY_NS)
+    await floor.keep()
+    assert floor.left() == {"readings of 0": 100}
+    floor.store.close()
+
+
+async def test_page_that_is_torn_is_found_without_anybody_needing_it(floor: Floor) -> None:
+    floor.readings("plc.spare", 100_000, floor.clock.now())
+    floor.store._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    with floor.store.path.open("r+b") as file:
+        file.seek(200 * 4_096)
+        file.write(bytes(4_096))
+    floor.store._connection.execute("PRAGMA shrink_memory")
+    with pytest.raises(StoreError):
+        for _ in range(20):
+            await floor.keeper._do_some()
+
+
+@needs_root
+async def test_disk_that_is_full_is_left_again_with_the_ballast(tmp_path: Path) -> None:
+    place = tmp_path / "small"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", str(place)], check=True)
+    try:
+        floor = Floor(place / "data", "1 GB")
+        floor.readings("plc.spare", 50_000, floor.clock.now())
+        floor.records(2_000)
+        await floor.keep()
+        assert (floor.store.folder / BALLAST).stat().st_size == BALLAST_BYTES
+        free = os.statvfs(place).f_bavail * os.statvfs(place).f_frsize
+        (place / "theirs").write_bytes(bytes(free))
+        task = asyncio.create_task(floor.thread.run())
+        for second in range(60):
+            floor.thread.append([row(floor.ids["plc.count"], floor.clock.now() + n, n) for n in range(2_000)])
+            await floor.clock.advance(1)
+            await asyncio.sleep(0.02)
+            await floor.keeper._do_some()
+            if second > 5 and floor.thread.failing is None:
+                break
+        assert floor.thread.failing is None, "it stores again, on the same disk"
+        assert floor.left()["production"] == 2_000, "records stay"
+        with floor.store.transaction():
+            floor.store.delivery.answer(range(1, 2_001), floor.clock.now(), 0)
+        (place / "theirs").unlink()
+        for _ in range(5):
+            await floor.keeper._do_some()
+        assert (floor.store.folder / BALLAST).exists()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        floor.store.close()
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
