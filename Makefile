@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN     = $(VENV)/bin
 FOR    ?=
 
-.PHONY: install demo test check format bench lock clean system
+.PHONY: install demo test check format chaos bench lock clean system
 
 install: $(VENV)/.installed
 
@@ -30,6 +30,9 @@ check: install
 format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+chaos: install  ## faults at random upon a real agent, and a scoreboard; FOR=30m
+	$(BIN)/python tests/chaos.py $(if $(FOR),--for $(FOR))
 
 bench: install
 	$(BIN)/python -m bench

@@ -107,7 +107,7 @@ class Housekeeper:
         now = self._clock.monotonic()
         if gone and now >= self._told_until:
             self._told_until = now + DAY_NS // 24
-            log.warning("the store has no more room (buffer.max_size, or the disk): the least valuable rows go: %s", gone)
+            log.warning("no more room (buffer.max_size, or the disk): the least valuable rows go: %s", gone)
         return bool(gone)
 
     def _leave_full_disk(self) -> None:

@@ -76,7 +76,7 @@ class Room:
 
     def _readings(self, where: str) -> int:
         db = self._connection
-        oldest = f"id < (SELECT min(id) FROM reading) + {_LOOKED_AT}"
+        oldest = f"id < (SELECT min(id) FROM reading) + {_LOOKED_AT}"  # noqa: S608 - ours
         ids = f"SELECT id FROM reading WHERE {oldest} AND {where} ORDER BY id LIMIT {_ROWS}"  # noqa: S608 - ours
         found = db.execute(f"SELECT count(*), min(time), max(time), max(machine) FROM reading WHERE id IN ({ids})")  # noqa: S608
         count, start, end, machine = found.fetchone()
