@@ -2,10 +2,10 @@
 
     python tests/chaos.py --for 10m --faults kill,outage,damage --seed 3
 
-A Modbus server counts parts in a process of its own; a subscriber with a persistent session keeps all that arrives. The
-agent is killed, its files are damaged (as test_damage.py does it), the broker is restarted or stands still. In the end the
-counter stands still too, and what arrived is compared: with the store, record by record, and with the counter, to the part.
-Prints a scoreboard; exit code 1 on any breach.
+A Modbus server counts parts in a process of its own; a subscriber with a persistent session keeps all that arrives.
+The agent is killed, its files are damaged (as test_damage.py does it), the broker is restarted or stands still. In the
+end the counter stands still too, and what arrived is compared: with the store, record by record, and with the counter,
+to the part. Prints a scoreboard; exit code 1 on any breach.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import re
 import signal
 import sys
 import tempfile
@@ -167,7 +168,7 @@ def main() -> int:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         chaos = Chaos(folder, stack, given.seed, tuple(given.faults.split(",")))
-        board = chaos.run(parse_duration(given.duration) / 1e9)
+        board = chaos.run(parse_duration(re.sub(r"(\d)m$", r"\1 min", given.duration)) / 1e9)
     sys.stdout.write(f"seed {given.seed}\n" + "".join(f"{name:32} {value}\n" for name, value in board.items()))
     return 1 if board["breach"] else 0
 

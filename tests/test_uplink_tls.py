@@ -185,3 +185,26 @@ async def test_uplink_with_an_unusable_file_names_the_key_and_the_file(
         text = await error_of(make_uplink(MemoryOutbox(), secure(broker), key={"file": str(key)}, **files))
         assert named in text
         assert str(files[broken]) in text
+
+
+@pytest.mark.parametrize(
+    ("broker_days", "own_days", "told"),
+    [(300, 300, []), (20, 300, [("WARNING", "the broker's")]), (300, 5, [("ERROR", "mqtt.certificate")])],
+)
+async def test_uplink_warns_of_certificates_that_end_soon_once_a_day(
+    tmp_path: Path, authority: Authority, broker_days: int, own_days: int, told: list[tuple[str, str]],
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    own = authority.issue("gw1", days=own_days)
+    lines = tls_lines(authority.issue("broker", days=broker_days), f"cafile {authority.ca}", "require_certificate true")
+    with Mosquitto(tmp_path, *lines) as broker:
+        uplink = make_uplink(
+            MemoryOutbox(), secure(broker), ca=authority.ca, certificate=own[0], key={"file": str(own[1])}
+        )
+        async with running(uplink):
+            await until(lambda: uplink.figures().connected)
+            broker.restart()
+            await until(lambda: uplink.figures().reconnects >= 1 and uplink.figures().connected)
+    said = [(one.levelname, one.getMessage()) for one in caplog.records if " ends in " in one.getMessage()]
+    assert [level for level, _ in said] == [level for level, _ in told]
+    assert all(whose in line for (_, line), (_, whose) in zip(said, told, strict=True))

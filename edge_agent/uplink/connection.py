@@ -29,7 +29,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from edge_agent.config.models import MqttSettings
 from edge_agent.contract import ConfigError
-from edge_agent.uplink import words
+from edge_agent.uplink import expiry, words
 from edge_agent.uplink.threads import in_thread
 from edge_agent.uplink.words import Lost
 
@@ -213,6 +213,12 @@ class Connection:
             milliseconds: int = struct.unpack_from("I", info, _TCP_INFO_LAST_DATA_RECV)[0]
             return milliseconds / 1000
         return 0.0
+
+    def certificates_end(self) -> list[tuple[str, float]]:
+        """Whose certificate ends when, in seconds since 1970 UTC; nothing without TLS."""
+        if not self._secure or self._client is None:
+            return []
+        return expiry.ends(self._client.sockets, self._settings.certificate)
 
     async def close(self, *, politely: bool = False) -> None:
         """End the connection and its thread, within a limit. May be called again.

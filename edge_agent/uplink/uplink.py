@@ -13,6 +13,7 @@ from edge_agent.config.models import MqttSettings
 from edge_agent.contract import NS_PER_S
 from edge_agent.uplink import words
 from edge_agent.uplink.connection import MQTT_3_1_1, MQTT_5, Connection, MQTTProtocolVersion, Terms, Will
+from edge_agent.uplink.expiry import Warnings
 from edge_agent.uplink.poison import Suspects
 from edge_agent.uplink.session import Latest, Limits, Session, Tally
 from edge_agent.uplink.settle import Outbox, Settler
@@ -83,6 +84,7 @@ class Uplink:
         self._settler = Settler(outbox, _GROUP, self._limits.settle_s)
         self._tally = Tally()
         self._suspects = Suspects()
+        self._expiry = Warnings()
         self._silenced: set[str] = set()
         self._latest: dict[str, Latest] = {}
         self._news = asyncio.Event()
@@ -222,6 +224,7 @@ class Uplink:
         )
         self._session = session
         self._say_connected()
+        self._expiry.look(connection.certificates_end(), self._clock.now() / NS_PER_S)
         try:
             await session.run()
         except asyncio.CancelledError:
