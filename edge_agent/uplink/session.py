@@ -7,26 +7,23 @@ import heapq
 import logging
 import math
 import random
-from collections import deque
 from collections.abc import Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
-
 from edge_agent.clock import Clock
 from edge_agent.contract import NS_PER_S
 from edge_agent.uplink import words
 from edge_agent.uplink.connection import MQTT_5, Connection, ConnectionLimits, Terms
+from edge_agent.uplink.lanes import Lanes
+from edge_agent.uplink.messages import Latest, Messages, packet_bytes
 from edge_agent.uplink.poison import Suspects
 from edge_agent.uplink.settle import Outbox, Settler, Waiting
 from edge_agent.uplink.words import Lost
 
 log = logging.getLogger("edge_agent.uplink")
 
-CONTENT_TYPE = "application/cloudevents+json"
 _REMEMBERED_REFUSALS = 1_000
 
 
@@ -76,14 +73,6 @@ class Tally:
     refusals_logged: set[tuple[str, int]] = field(default_factory=set)
 
 
-class Latest(NamedTuple):
-    """A retained latest value. `expires` is a monotonic time in nanoseconds, or None: it never does."""
-
-    topic: str
-    payload: bytes
-    expires: int | None
-
-
 class _Sent(NamedTuple):
     what: Waiting | Latest
     at: int
@@ -120,16 +109,10 @@ class Session:
         # The agent's status first, then the other latest values, then the records.
         self._dirty = dict.fromkeys([status_topic, *latest])
         self._suspects = suspects
-        self._suspected: deque[Waiting] = deque()
-        self._live: deque[Waiting] = deque()
-        self._backlog: deque[Waiting] = deque()
+        self._lanes = Lanes(
+            outbox, settler, suspects, clock, batch=limits.batch, backlog_per_s=limits.backlog_per_s
+        )  # fmt: skip
         self._again: list[Waiting] = []
-        self._border = 0  # the newest record when the connection came up: all up to it is backlog
-        self._live_cursor = 0
-        self._more_live = False
-        self._backlog_cursor: int | None = -1  # None: there is no more
-        self._under_way: frozenset[int] = frozenset()  # not to be taken from the backlog once more
-        self._pace = _Pace(limits.backlog_per_s, clock)
         self._in_flight: dict[int, _Sent] = {}
         self._hungry = asyncio.Event()
         self._empty = asyncio.Event()
@@ -137,7 +120,7 @@ class Session:
         self._refill: asyncio.TimerHandle | None = None
         self._slow_s = 0.0
         self._finishing = False
-        self._messages = _Messages(connection.version == MQTT_5)
+        self._messages = Messages(connection.version == MQTT_5)
 
     @property
     def in_flight(self) -> int:
@@ -151,8 +134,8 @@ class Session:
         """
         self._pump()
         await self._settler.flush()  # what the last connection left, before anything is fetched again
-        self._border = self._live_cursor = await self._outbox.newest()
-        await self._fetch_suspects()
+        await self._lanes.begin()
+        self._pump()
         work: list[Coroutine[Any, Any, None]] = [self._fetch(), self._settler.run(), self._watch()]
         tasks = [asyncio.create_task(job) for job in work]
         watched: list[asyncio.Future[Any]] = [*tasks, self._connection.lost]
@@ -190,12 +173,8 @@ class Session:
 
     async def look_again(self) -> None:
         """Fetch the backlog once more from its begin: older records wait again."""
-        under_way = {each for each in self.in_flight_now() if isinstance(each, int)}
-        waiting = (*self._suspected, *self._live, *self._backlog, *self._again)
-        self._under_way = frozenset(under_way | {each.position for each in waiting})
-        await self._settler.flush()
-        self._backlog_cursor, self._border = -1, await self._outbox.newest()
-        self._under_way |= {each.position for each in self._live}
+        in_flight = [each for each in self.in_flight_now() if isinstance(each, int)]
+        await self._lanes.look_again([*in_flight, *(each.position for each in self._again)])
         self._hungry.set()
         self._news.set()
 
@@ -210,49 +189,17 @@ class Session:
 
     # ---------------------------------------------------------------------------------------------------- out
 
-    async def _fetch_suspects(self) -> None:
-        for position in self._suspects.positions():
-            found = await self._outbox.waiting(position - 1, 1, position)
-            self._suspected.extend(found)
-            if not found:
-                self._suspects.cleared(position)
-        self._under_way = frozenset(each.position for each in self._suspected)
-        self._pump()
-
     async def _fetch(self) -> None:
-        """Keep records ready: the next ones are fetched while those before them are sent, the new ones first."""
+        """Keep records ready: the next ones are fetched while those before them are sent."""
         while True:
             self._hungry.clear()
             self._news.clear()
-            some = await self._fetch_live()
-            some += await self._fetch_backlog()
-            if some:
+            if await self._lanes.fetch():
                 self._pump()
-            elif self._has_enough(self._live) or (self._backlog_cursor is not None and self._has_enough(self._backlog)):
+            elif self._lanes.full:
                 await _first_of(self._hungry, self._news)
             else:
                 await _event_or_timeout(self._news, self._limits.idle_s)
-
-    def _has_enough(self, lane: deque[Waiting]) -> bool:
-        return len(lane) > self._limits.batch // 2
-
-    async def _fetch_live(self) -> int:
-        if self._has_enough(self._live):
-            return 0
-        records = await self._outbox.waiting(self._live_cursor, self._limits.batch)
-        if records:
-            self._live_cursor = records[-1].position
-            self._live.extend(records)
-        self._more_live = len(records) == self._limits.batch
-        return len(records)
-
-    async def _fetch_backlog(self) -> int:
-        if self._backlog_cursor is None or self._has_enough(self._backlog):
-            return 0
-        records = await self._outbox.waiting(self._backlog_cursor, self._limits.batch, self._border)
-        self._backlog_cursor = records[-1].position if records else None
-        self._backlog.extend(each for each in records if each.position not in self._under_way)
-        return len(records)
 
     def _pump(self) -> None:
         """Send as much as may be in flight."""
@@ -264,10 +211,7 @@ class Session:
                 self._send(what)
         except Lost as error:
             self._connection.lose(error)
-        more = (self._more_live and not self._has_enough(self._live)) or (
-            self._backlog_cursor is not None and not self._has_enough(self._backlog)
-        )
-        if more:
+        if self._lanes.hungry:
             self._hungry.set()
 
     def _next(self) -> Waiting | Latest | None:
@@ -281,16 +225,11 @@ class Session:
             return None
         if self._again:
             return heapq.heappop(self._again)
-        for lane in (self._suspected, self._live):
-            if lane:
-                return lane.popleft()
-        if not self._backlog:
-            return None
-        wait_s = self._pace.take()
-        if wait_s == 0.0:
-            return self._backlog.popleft()
+        found = self._lanes.next()
+        if not isinstance(found, float):
+            return found
         if self._refill is None:
-            self._refill = asyncio.get_running_loop().call_later(wait_s, self._refilled)
+            self._refill = asyncio.get_running_loop().call_later(found, self._refilled)
         return None
 
     def _refilled(self) -> None:
@@ -303,7 +242,7 @@ class Session:
             properties, retain = self._messages.latest(what, now), True
         else:
             properties, retain = self._messages.record(self._waited(what)), False
-        if _packet_bytes(what.topic, what.payload, properties) > self._terms.maximum_packet_bytes:
+        if packet_bytes(what.topic, what.payload, properties) > self._terms.maximum_packet_bytes:
             limit = self._terms.maximum_packet_bytes
             self._refused(what, words.TOO_LARGE, f"the broker takes at most {limit} bytes: raise its limit")
             return
@@ -322,7 +261,7 @@ class Session:
     def _waited(self, record: Waiting) -> bool:
         """Whether a record was there before this connection, or longer than a while."""
         late = self._clock.now() - record.issued > self._limits.backlog_s * NS_PER_S
-        return record.position <= self._border or late
+        return record.position <= self._lanes.border or late
 
     # ----------------------------------------------------------------------------------------------------- in
 
@@ -403,74 +342,6 @@ class Session:
 
 def _key(what: Waiting | Latest) -> int | str:
     return what.position if isinstance(what, Waiting) else what.topic
-
-
-class _Pace:
-    """So many a second, and a little at once."""
-
-    def __init__(self, per_s: float, clock: Clock) -> None:
-        self._per_s = per_s
-        self._most = max(1.0, per_s / 20)
-        self._left = self._most
-        self._clock = clock
-        self._at = clock.monotonic()
-
-    def take(self) -> float:
-        """Take one: 0.0, or how many seconds to wait before there is one again."""
-        now = self._clock.monotonic()
-        self._left = min(self._most, self._left + (now - self._at) / NS_PER_S * self._per_s)
-        self._at = now
-        if self._left < 1.0:
-            return max(0.001, (1.0 - self._left) / self._per_s)
-        self._left -= 1.0
-        return 0.0
-
-
-class _Packed(Properties):
-    """Properties that are packed once: paho's packing costs more than all the rest of a publish."""
-
-    packed: bytes
-
-    def __init__(self, properties: Properties) -> None:
-        super().__init__(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-        object.__setattr__(self, "packed", bytes(properties.pack()))  # type: ignore[no-untyped-call]
-
-    def pack(self) -> bytes:
-        return self.packed
-
-
-class _Messages:
-    """The MQTT 5 properties of what is published; none on 3.1.1."""
-
-    def __init__(self, five: bool) -> None:
-        self._five = five
-        self._live = self._properties()
-        self._backlog = self._properties(UserProperty=("backlog", "true"))
-
-    def record(self, waited: bool) -> _Packed | None:
-        return self._backlog if waited else self._live
-
-    def latest(self, value: Latest, now: int) -> _Packed | None:
-        if value.expires is None:
-            return self._live
-        return self._properties(MessageExpiryInterval=max(1, round((value.expires - now) / NS_PER_S)))
-
-    def _properties(self, **more: object) -> _Packed | None:
-        if not self._five:
-            return None
-        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-        properties.PayloadFormatIndicator = 1
-        properties.ContentType = CONTENT_TYPE
-        for name, value in more.items():
-            setattr(properties, name, value)
-        return _Packed(properties)
-
-
-def _packet_bytes(topic: str, payload: bytes, properties: _Packed | None) -> int:
-    """The size of a PUBLISH of QoS 1 on the wire, in bytes."""
-    packed = len(properties.packed) if properties is not None else 0
-    rest = 2 + len(topic.encode("utf-8", "replace")) + 2 + packed + len(payload)
-    return 1 + sum(rest >= limit for limit in (0, 128, 16_384, 2_097_152)) + rest
 
 
 async def _first_of(*events: asyncio.Event) -> None:

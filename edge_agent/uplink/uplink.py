@@ -14,8 +14,9 @@ from edge_agent.contract import NS_PER_S
 from edge_agent.uplink import words
 from edge_agent.uplink.connection import MQTT_3_1_1, MQTT_5, Connection, MQTTProtocolVersion, Terms, Will
 from edge_agent.uplink.expiry import Warnings
+from edge_agent.uplink.messages import Latest
 from edge_agent.uplink.poison import Suspects
-from edge_agent.uplink.session import Latest, Limits, Session, Tally
+from edge_agent.uplink.session import Limits, Session, Tally
 from edge_agent.uplink.settle import Outbox, Settler
 from edge_agent.uplink.words import Lost
 
