@@ -18,6 +18,7 @@ from pathlib import Path
 
 from . import (
     attribution,
+    backlog,
     fuzz_modbus,
     fuzz_opcua,
     fuzz_serial,
@@ -43,6 +44,7 @@ BENCHMARKS: dict[str, Callable[[Path, float], list[Figure]]] = {
     "store": store.run,
     "start": start.run,
     "records": records.run,
+    "backlog": backlog.run,
     "metrics": metrics.run,
     "fuzz-serial": fuzz_serial.run,
     "fuzz-opcua": fuzz_opcua.run,

@@ -18,6 +18,7 @@ from edge_agent.config import Configuration
 from edge_agent.config.models import AgentSettings
 from edge_agent.contract import NS_PER_S, ConfigError, Device, Driver, HasHistory, Tag
 from edge_agent.envelope import Envelope
+from edge_agent.health import Health
 from edge_agent.housekeeping import Housekeeper
 from edge_agent.intake import Intake, TagState
 from edge_agent.ledger import Ledger
@@ -163,6 +164,7 @@ class Agent:
                 ("commit", self._thread.run()),
                 ("summarize", self._summarizer.run()),
                 ("ledger", Ledger(self._thread, self._envelope, self._clock, self._uplink.wake).run()),
+                ("health", self._health().run()),
                 ("tidy", Housekeeper(self._thread, self.configuration.buffer, self._clock, self._alive).run()),
                 ("watchdog", self._pet_watchdog()),
                 *((f"link {link.key}", link.run()) for link in self._links),
@@ -182,6 +184,10 @@ class Agent:
         await self._summarizer.close_due()
 
     # --------------------------------------------------------------------------------------------- wiring
+
+    def _health(self) -> Health:
+        most = self.configuration.buffer.max_size
+        return Health(self._links, self._intake, self._thread, self._uplink, self._envelope, self._clock, most)
 
     def _recall_muted(self) -> None:
         """Go on with the silence about devices that was asked for before the start."""

@@ -79,12 +79,12 @@ def test_operations_send_a_message_of_their_channel_with_qos_1(document: Any) ->
     assert sent == {f"#/channels/{name}" for name in document["channels"]}
 
 
-def test_only_states_and_the_status_are_retained_and_only_states_expire(document: Any) -> None:
+def test_only_latest_values_are_retained_and_all_but_the_status_expire(document: Any) -> None:
     for name, operation in document["operations"].items():
         mqtt = operation["bindings"]["mqtt"]
         kind = next(iter(document["channels"][name.removeprefix("send.")]["messages"]))
-        assert mqtt["retain"] == (kind in ("state", "status")), name
-        assert mqtt.get("messageExpiryInterval") == (180 if kind == "state" else None), name
+        assert mqtt["retain"] == (kind in ("state", "status", "health")), name
+        assert mqtt.get("messageExpiryInterval") == (180 if kind in ("state", "health") else None), name
 
 
 def test_each_machine_has_channels_for_its_state_stops_jobs_entries_and_windows(document: Any) -> None:
@@ -101,7 +101,7 @@ def test_every_type_of_record_has_a_message_with_words_of_its_own(document: Any)
     summaries = [message["summary"] for message in messages.values()]
     assert len(set(summaries)) == len(summaries)
     assert not any(summary.startswith("A record of the type") for summary in summaries)
-    assert {kind for kind, message in messages.items() if "headers" not in message} == {"state", "status"}
+    assert {kind for kind, message in messages.items() if "headers" not in message} == {"state", "status", "health"}
 
 
 def test_payloads_are_schemas_in_the_format_that_they_name(document: Any) -> None:
@@ -124,4 +124,4 @@ def test_records_go_to_the_addresses_of_the_document_and_agree_with_its_payloads
         found = resolved(document, resolved(document, message["$ref"])["payload"]["$ref"])
         jsonschema.Draft7Validator(found["schema"]).validate(json.loads(payload))
     silent = by_address.keys() - {topic for topic, _ in sent}
-    assert {topic.rpartition("/")[2] for topic in silent} == {"status", "manifest"}, "none in it"
+    assert {topic.rpartition("/")[2] for topic in silent} == {"status", "manifest", "health"}

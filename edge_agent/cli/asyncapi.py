@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
-_RETAINED = {"state", "status"}
-_EXPIRES_S = {"state": 180}
+_RETAINED = {"state", "status", "health"}
+_EXPIRES_S = {"state": 180, "health": 180}
 _TITLES = {
     "production": "One window of one machine: states, quantities, KPIs, and what is missing.",
     "downtime": "One stop of a machine: when, how long, why; said when it opens, ends, gets another reason, or ceases.",
@@ -23,6 +23,7 @@ _TITLES = {
     "gap": "A range of which something is missing or not published.",
     "manifest": "What was issued in a UTC hour, by topic, so that a consumer can prove that it has all.",
     "state": "What a machine does now; repeated each minute.",
+    "health": "How the agent itself does; repeated each minute.",
     "status": "Whether the agent is there; also its last will.",
 }
 _BINDING = "0.2.0"
@@ -87,6 +88,7 @@ def _channels(configuration: Configuration, publisher: Publisher) -> dict[str, t
     prefix = publisher.prefix
     found: dict[str, tuple[str, str]] = {
         "status": ("status", record.agent_topic(publisher, "status")),
+        "health": ("health", record.agent_topic(publisher, "health")),
         "gap": ("gap", record.agent_topic(publisher, "gap")),
         "manifest": ("manifest", record.agent_topic(publisher, "manifest")),
     }

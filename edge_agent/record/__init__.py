@@ -10,7 +10,7 @@ from edge_agent.record.events import (
     production_topic,
     state_topic,
 )
-from edge_agent.record.facts import gap_data, previous_of, production_data, state_data, status_data
+from edge_agent.record.facts import gap_data, health_data, previous_of, production_data, state_data, status_data
 from edge_agent.record.jobs import job_data, job_key, job_progress, job_topic, previous_job
 from edge_agent.record.ledger import HOUR_NS, TopicDigest, manifest_data
 from edge_agent.record.revision import Because, EventBecause, Revision
@@ -37,6 +37,7 @@ __all__ = [
     "freeze",
     "gap_data",
     "gap_key",
+    "health_data",
     "job_data",
     "job_key",
     "job_progress",

@@ -175,6 +175,20 @@ def status_data(
     }
 
 
+def health_data(
+    *, uptime_s: int, devices: Mapping[str, Mapping[str, Any]], buffer: Mapping[str, Any], uplink: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The data of the agent's retained health: counts since its start, and the state of its buffer.
+
+    Args:
+        uptime_s: since the start, on the monotonic clock.
+        devices: by name: `connected`, `polls`, `skipped`, `readings`, `bad_tags`, `skew_s`.
+        buffer: `bytes`, `max_bytes`, `waiting`, `dead_letters`, `dropped`, `sacrificed`, `error`.
+        uplink: `protocol`, `accepted`, `refused`, `slowed`, `reconnects`.
+    """
+    return {"uptime_s": uptime_s, "devices": dict(devices), "buffer": dict(buffer), "uplink": dict(uplink)}
+
+
 def _constant_shift(calendar: Calendar, found: WindowData) -> str | None:
     shifts = {calendar.shift_at(part.start_ns) for part in found.segments or (found,)}
     return shifts.pop() if len(shifts) == 1 else None

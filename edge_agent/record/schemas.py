@@ -342,6 +342,47 @@ _DATA: dict[str, Schema] = {
         "whether the agent is there; retained, and its last will",
     ),
 }
+_NATURAL: Schema = {"type": "integer", "minimum": 0}
+_DATA["health"] = _object(
+    {
+        "uptime_s": _NATURAL,
+        "devices": {
+            "type": "object",
+            "additionalProperties": _object(
+                {
+                    "connected": _FLAG,
+                    "polls": _NATURAL,
+                    "skipped": _NATURAL,
+                    "readings": _NATURAL,
+                    "bad_tags": _NATURAL,
+                    "skew_s": _or_null({"type": "number"}),
+                },
+                "by name; skew_s is how far its clock is ahead of ours",
+            ),
+        },
+        "buffer": _object(
+            {
+                "bytes": _NATURAL,
+                "max_bytes": _NATURAL,
+                "waiting": _NATURAL,
+                "dead_letters": _NATURAL,
+                "dropped": _NATURAL,
+                "sacrificed": {"type": "object", "additionalProperties": _NATURAL},
+                "error": _or_null(_TEXT),
+            }
+        ),
+        "uplink": _object(
+            {
+                "protocol": _or_null(_TEXT),
+                "accepted": _NATURAL,
+                "refused": _NATURAL,
+                "slowed": _NATURAL,
+                "reconnects": _NATURAL,
+            }
+        ),
+    },
+    "how the agent itself does; retained",
+)
 TYPES = tuple(_DATA)
 """The record types that have a schema."""
 
@@ -382,7 +423,7 @@ def envelope_schema(kind: str) -> Schema:
         "data": _DATA[kind],
     }
     made = _object(attributes)
-    if kind in ("state", "status"):
+    if kind in ("state", "status", "health"):
         made["required"].remove("sequence")
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -138,7 +138,7 @@ class Store:
             rows = salvage(self.damaged, new)
             if rows is None:
                 _remove(new)
-                log.error("nothing of %s can be read; it is kept, and an empty store begins", self.damaged.name)
+                log.error("%s was damaged and is kept as %s; nothing of it can be read", DATABASE, self.damaged.name)
             else:
                 new.replace(self.path)
                 told = ", ".join(f"{rows.get(name, 0)} {name}" for name in ("reading", "record", "entry"))
@@ -237,6 +237,12 @@ class Store:
         """A single integer that the agent remembers, such as `alive`, the time of the last sign of life."""
         row = self._connection.execute("SELECT value FROM fact WHERE name = ?", (name,)).fetchone()
         return row[0] if row else None
+
+    def facts(self, prefix: str) -> dict[str, int]:
+        """The integers whose names begin so, without that beginning."""
+        sql = "SELECT name, value FROM fact WHERE substr(name, 1, ?) = ?"
+        found = self._connection.execute(sql, (len(prefix), prefix))
+        return {name[len(prefix) :]: value for name, value in found}
 
     def set_fact(self, name: str, value: int) -> None:
         """Remember an integer."""
