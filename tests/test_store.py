@@ -315,9 +315,10 @@ def test_store_of_another_program_is_refused_and_left_alone(tmp_path: Path) -> N
     assert path.read_bytes() == before
 
 
-def test_store_of_an_earlier_version_is_carried_forward(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", [3, 4, 5, 6, 7])
+def test_store_of_an_earlier_version_is_carried_forward(tmp_path: Path, version: int) -> None:
     with sqlite3.connect(tmp_path / "edge-agent.db") as db:
-        db.executescript((OLD / "version-5.sql").read_text())
+        db.executescript((OLD / f"version-{version}.sql").read_text())
     db.close()
     with Store(tmp_path) as store:
         store.begin(START + 60 * S)
@@ -326,6 +327,9 @@ def test_store_of_an_earlier_version_is_carried_forward(tmp_path: Path) -> None:
         found = [(row.value, row.source_time, row.server_time) for row in store.readings.page(tags=["plc.count"])]
         assert found == [(7, None, None), (None, None, None), (9, START + 70 * S - 5, START + 70 * S + 8)]
         assert [record.topic for record in store.records.page()] == ["t"]
+        assert [one.sound for one in store.delivery.waiting(0, 10)] == [True]
+        issue(store, draft())
+        assert [record.sequence for record in store.records.page()][-1] == 1, "of a new epoch"
 
 
 def test_store_of_a_newer_version_is_refused(tmp_path: Path) -> None:
