@@ -10,6 +10,7 @@ import typer
 from edge_agent.cli.asyncapi import asyncapi
 from edge_agent.cli.backtest import backtest
 from edge_agent.cli.browse import browse
+from edge_agent.cli.buffer import buffer
 from edge_agent.cli.cert import cert
 from edge_agent.cli.daemon import check, run
 from edge_agent.cli.demo import demo
@@ -45,6 +46,7 @@ for verb in VERBS:
 app.add_typer(entry, name="entry")
 app.add_typer(device, name="device")
 app.add_typer(cert, name="cert")
+app.add_typer(buffer, name="buffer")
 
 
 def main() -> None:
