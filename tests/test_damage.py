@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import sqlite3
@@ -146,7 +147,7 @@ def begun(folder: Path) -> Store:
     raise AssertionError("it does not begin")
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(int(os.environ.get("DAMAGE_SEEDS", "3"))))
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
 def test_store_begins_after_any_damage_and_says_what_is_gone(
     tmp_path: Path, damage: Callable[[Path, random.Random], None], seed: int
