@@ -54,6 +54,15 @@ def tag_as_read(state: TagState, now: int, seen: int | None) -> dict[str, Any]:
     }
 
 
+def _event(payload: bytes) -> dict[str, Any] | None:
+    """What a record says; None where the disk has changed it beyond reading."""
+    try:
+        event: dict[str, Any] = json.loads(payload)
+    except ValueError:
+        return None
+    return event
+
+
 def _time(time: int | None) -> str | None:
     """A time that a device gave, as wrong as it may be; none where it cannot be written."""
     if time is None:
@@ -107,7 +116,7 @@ def records_page(store: Store, arguments: dict[str, Any], after: int) -> tuple[l
             "answered": rfc3339(record.answered) if record.answered else None,
             "reason_code": record.reason_code,
             "reason": record.reason,
-            "event": json.loads(record.payload),
+            "event": _event(record.payload),
         }
         for record in found
     ]
@@ -119,7 +128,9 @@ def issued_page(store: Store, arguments: dict[str, Any], after: int) -> tuple[li
     found = store.records.page(after=after, limit=PAGE)
     items = []
     for record in found:
-        event = json.loads(record.payload)
+        event = _event(record.payload)
+        if event is None:
+            continue
         items.append(
             {
                 "id": event["id"],

@@ -213,6 +213,13 @@ async def test_record_that_the_disk_has_changed_is_not_delivered_and_is_named(fl
     assert (gap["cause"], gap["count"], gap["first_sequence"][-1]) == ("damaged", 1, "2")
     assert floor.store.records.page(dead=True)[0].reason_code == DAMAGED
     assert send_again(floor.store, {"dead": True}) == 0, "what it said is lost"
+    with floor.store.transaction():
+        floor.store._connection.execute("UPDATE record SET payload = x'00ff' WHERE position = 1")
+    items, _ = records_page(floor.store, {}, 0)
+    assert items[0]["event"] is None
+    assert len(issued_page(floor.store, {}, 0)[0]) == len(items) - 1
+    await floor.clock.advance(HOUR)
+    assert floor.ledger.look() == 1, "it does not stop the account of the others"
 
 
 async def test_replay_sends_a_range_again_with_the_same_bytes_and_nothing_else(floor: Floor) -> None:

@@ -176,8 +176,9 @@ def records(
         return
     rows = []
     for item in items:
-        data, code = item["event"]["data"], item["reason_code"]
+        event, code = item["event"] or {"id": "?", "data": {"key": "damaged in the store"}}, item["reason_code"]
+        data = event["data"]
         answer = "waiting" if code is None else "accepted" if code < 0x80 else f"refused: {item['reason']}"
         produced = data.get("quantity", {}).get("produced", "")
-        rows.append([item["event"]["id"], data["key"], str(data.get("revision", "")), str(produced), answer])
+        rows.append([event["id"], data["key"], str(data.get("revision", "")), str(produced), answer])
     print_table(["id", "key", "revision", "produced", "broker"], rows)

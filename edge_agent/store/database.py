@@ -133,9 +133,11 @@ class Store:
         self.damaged = self.folder / mark.read_text().strip()
         if not self.path.exists():
             new = self.folder / f"{DATABASE}.salvaged"
-            _remove(new)
-            _connect(new).close()
-            rows = salvage(self.damaged, new)
+            rows = None
+            with suppress(sqlite3.Error, OSError):  # a full disk: an empty store begins, and the file is kept
+                _remove(new)
+                _connect(new).close()
+                rows = salvage(self.damaged, new)
             if rows is None:
                 _remove(new)
                 log.error("%s was damaged and is kept as %s; nothing of it can be read", DATABASE, self.damaged.name)

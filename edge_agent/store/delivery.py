@@ -47,7 +47,7 @@ class Issue(NamedTuple):
     topic: str
     sequence: int
     issued: int
-    payload: bytes
+    payload: bytes | None
 
 
 class Delivery:
@@ -144,10 +144,14 @@ class Delivery:
         )
 
     def issued_after(self, position: int, limit: int) -> list[Issue]:
-        """The records after a position, in order of issue."""
+        """The records after a position, in order of issue; `payload` is None where it is not what was issued."""
         found = self._connection.execute(
-            "SELECT position, epoch, number, topic, sequence, issued, payload FROM record "
+            "SELECT position, epoch, number, topic, sequence, issued, payload, crc FROM record "
             "WHERE position > ? ORDER BY position LIMIT ?",
             (position, limit),
         )
-        return [Issue(*row) for row in found]
+        rows: list[Issue] = []
+        for at, epoch, number, topic, sequence, issued, payload, crc in found:
+            sound = crc in (None, checksum(epoch, number, topic, payload))
+            rows.append(Issue(at, epoch, number, topic, sequence, issued, payload if sound else None))
+        return rows

@@ -33,6 +33,7 @@ class Lanes:
         self._live_cursor = 0
         self._more_live = False
         self._backlog_cursor: int | None = -1  # None: there is no more
+        self._looks = 0
         self._under_way: frozenset[int] = frozenset()  # not to be taken from the backlog once more
 
     async def begin(self) -> None:
@@ -50,7 +51,9 @@ class Lanes:
         waiting = (*self._suspected, *self._live, *self._backlog)
         self._under_way = frozenset(under_way) | {each.position for each in waiting}
         await self._settler.flush()
-        self._backlog_cursor, self.border = -1, await self._outbox.newest()
+        self.border = await self._outbox.newest()
+        self._backlog_cursor = -1
+        self._looks += 1
         self._under_way |= {each.position for each in self._live}
 
     async def fetch(self) -> int:
@@ -70,7 +73,10 @@ class Lanes:
     async def _fetch_backlog(self) -> int:
         if self._backlog_cursor is None or self._has_enough(self._backlog):
             return 0
+        look = self._looks
         records = await self._outbox.waiting(self._backlog_cursor, self._batch, self.border)
+        if look != self._looks:  # somebody wants it from its begin, meanwhile
+            return 1
         self._backlog_cursor = records[-1].position if records else None
         self._backlog.extend(each for each in records if each.position not in self._under_way)
         return len(records)
