@@ -72,15 +72,22 @@ def ended_at(folder: Path, seed: int, point: int) -> tuple[int, int, bool]:
             os.close(reader)
             identities.os.fsync = around(os.fsync)  # type: ignore[attr-defined]
             identities.Path.replace = around(Path.replace)  # type: ignore[attr-defined, method-assign]
-            work(folder, seed, tick, lambda *told: None if os.write(writer, b"%d %d\n" % told) else None)
-        finally:
+            work(folder, seed, tick, lambda *told: _say(writer, told))
             os._exit(0)
+        finally:
+            os._exit(1)
     os.close(writer)
     with os.fdopen(reader) as told:
         lines = told.read().splitlines()
     _, status = os.waitpid(pid, 0)
     records, readings = map(int, lines[-1].split()) if lines else (0, 0)
-    return records, readings, os.waitstatus_to_exitcode(status) == 9
+    code = os.waitstatus_to_exitcode(status)
+    assert code in (0, 9), "the work itself failed"
+    return records, readings, code == 9
+
+
+def _say(writer: int, told: tuple[int, ...]) -> None:
+    os.write(writer, b"%d %d\n" % told)
 
 
 def test_store_ended_at_any_point_loses_nothing_and_gives_no_identity_twice(tmp_path: Path) -> None:
