@@ -55,7 +55,8 @@ class MemoryOutbox:
     async def accepted(self, positions: Sequence[int]) -> None:
         async with self._changed:
             self.groups += 1
-            self.accepted_positions.extend(positions)
+            known = set(self.accepted_positions)  # one may be told twice after an interruption
+            self.accepted_positions.extend(each for each in positions if each not in known)
             self._changed.notify_all()
 
     async def refused(self, position: int, reason_code: int, reason: str) -> None:
