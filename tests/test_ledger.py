@@ -245,3 +245,10 @@ def test_capture_is_read_in_every_form_that_mosquitto_sub_writes(floor: Floor) -
     for line in (b"nonsense", b"{}", b'{"specversion":"1.0"}', b'{"topic":"t","payload":{"a":1}}'):
         with pytest.raises(CaptureError, match="capture:2: no event"):
             read([payload, line], "capture")
+
+
+async def test_record_that_says_no_id_stops_no_account(floor: Floor) -> None:
+    with floor.store.transaction():
+        floor.store.issue([Draft("production", "t", "s", {})], lambda *_: b"{}", floor.clock.now())
+    await floor.clock.advance(HOUR)
+    assert floor.ledger.look() == 1

@@ -25,10 +25,14 @@ class TopicDigest:
         self.first = sequence if self.first is None else self.first
         self.last = sequence
         self.count += 1
-        if payload is None:
+        try:
+            id = json.loads(payload or b"")["id"]
+        except (ValueError, KeyError, TypeError):
+            id = None
+        if payload is None or id is None:
             self._hash.update(b"?\n")
             return
-        self._hash.update(f"{json.loads(payload)['id']}\n{hashlib.sha256(payload).hexdigest()}\n".encode())
+        self._hash.update(f"{id}\n{hashlib.sha256(payload).hexdigest()}\n".encode())
 
     def as_data(self) -> dict[str, Any]:
         """As a manifest has it."""
