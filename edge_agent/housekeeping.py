@@ -24,6 +24,8 @@ STEP_BYTES = 4 * 2**20
 FULL_STEP_BYTES = 2**20
 """So much is deleted in one transaction: commits do not wait long, and on a full disk the log needs as much room."""
 LOOK_ROWS = 20_000
+CHECK_S = 2.0
+"""Commits wait so long at most, once, after a run that did not end in good order."""
 
 
 class Housekeeper:
@@ -38,7 +40,8 @@ class Housekeeper:
         self._full = False
         self._shrink_to: int | None = None
         self._told_until = 0
-        self._looked_until: dict[str, int] | None = {}
+        self._looked_until: dict[str, int] | None = None if thread.store.ended_well else {}
+        self._checked = thread.store.ended_well
         now = clock.now()
         # A clock that is far ahead of the last sign of life may be wrong: it is believed when it is synchronized.
         self._anchor = (alive if alive is not None and now - alive > DAY_NS else now) - clock.monotonic()
@@ -55,6 +58,10 @@ class Housekeeper:
         call, room = self._thread.call, self._thread.store.room
         if self._full or "full" in (self._thread.failing or ""):
             await call(self._leave_full_disk)
+        if not self._checked:
+            self._checked = True
+            if await call(self._thread.store.check, CHECK_S):
+                self._looked_until = None  # a large one takes longer: its pages are read, which finds less
         more = await call(self._bound)
         more = (self._looked_until is not None and await call(self._look_at_pages)) or more
         if self._clock.monotonic() >= self._prune_at:
@@ -64,6 +71,8 @@ class Housekeeper:
             else:
                 self._prune_at = self._clock.monotonic() + PRUNE_NS
                 await call(room.take_ballast)
+                if gone := await call(room.forget_damaged, self._settings.max_size):
+                    log.warning("deleted, since they took more than buffer.max_size: %s", ", ".join(gone))
         return more
 
     # ------------------------------------------------------------------------------------------------------ age
@@ -88,13 +97,16 @@ class Housekeeper:
 
     def _bound(self) -> bool:
         """Keep within `max_size`, a step at a time; whether there is more to do."""
-        used, most = self._thread.store.room.used(), self._settings.max_size
-        if self._shrink_to is None and used > most * FULL_RATIO:
+        room, most = self._thread.store.room, self._settings.max_size
+        if self._shrink_to is None and room.used() > most * FULL_RATIO:
             self._shrink_to = int(most * LEFT_RATIO)
         if self._shrink_to is not None:
-            gone = self._sacrifice(max(self._shrink_to, used - STEP_BYTES))
-            if not gone or self._thread.store.room.used() <= self._shrink_to:
+            gone = self._sacrifice(max(self._shrink_to, room.used() - STEP_BYTES))
+            if not gone or room.used() <= self._shrink_to:
                 self._shrink_to = None
+        elif (before := room.size()) > most:  # it was made smaller
+            room.give_back()  # nothing, of a database that an early version has made
+            return most < room.size() < before
         return self._shrink_to is not None
 
     def _sacrifice(self, until: int) -> bool:

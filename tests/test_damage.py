@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import sqlite3
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,8 @@ import pytest
 from fakes import START, S, row
 
 from edge_agent.store import Draft, Issued, Store
-from edge_agent.store.database import DATABASE, IDENTITY
+from edge_agent.store.database import DATABASE, IDENTITY, _connect
+from edge_agent.store.salvage import _Salvage
 
 PAGE = 4_096
 TOPICS = ("t/a", "t/b", "t/c")
@@ -136,6 +138,7 @@ def begun(folder: Path) -> Store:
         store = Store(folder)
         try:
             store.begin(START + 4_000 * S)
+            assert store.check(60)
             done: dict[str, int] = {}
             while store.look_at_pages(done, 1_000):
                 pass
@@ -201,3 +204,41 @@ def test_salvage_brings_back_all_but_the_damaged_page(tmp_path: Path) -> None:
     assert store.damaged is not None
     assert store.damaged.exists()
     store.close()
+
+
+def test_salvage_of_a_table_that_cannot_be_read_ends_in_time_with_what_came_before_it(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    issued = filled(folder)
+    with Store(folder) as store:
+        rows = [row(1, START + n, n) for n in range(300_000)]
+        store.append(rows, START)
+    checkpointed(folder)
+    with sqlite3.connect(folder / DATABASE) as db:
+        (root,) = db.execute("SELECT rootpage FROM sqlite_master WHERE name = 'reading'").fetchone()
+    db.close()
+    overwrite(folder / DATABASE, (root - 1) * PAGE, bytes(PAGE))
+    new = tmp_path / "new.db"
+    _connect(new).close()
+    began = time.monotonic()
+    copied = _Salvage(folder / DATABASE, new, 0.5).run()
+    assert time.monotonic() - began < 3
+    assert copied["record"] == len(issued)
+    assert copied["reading"] == 0
+
+
+def test_older_copy_of_the_database_is_found_out_also_one_of_an_earlier_epoch(tmp_path: Path) -> None:
+    folder, copy = tmp_path / "data", tmp_path / "copy.db"
+    issued = filled(folder)
+    checkpointed(folder)
+    shutil.copyfile(folder / DATABASE, copy)
+    for path in folder.glob(f"{DATABASE}*"):
+        path.unlink()
+    with Store(folder) as store:
+        assert store.begin(START).epoch == 2
+        with store.transaction():
+            store.issue([Draft("production", "t/a", "s", {})], freeze, START)
+    shutil.copyfile(copy, folder / DATABASE)
+    with Store(folder) as store:
+        assert store.begin(START).epoch == 3
+        assert [(loss.what, loss.epoch) for loss in store.losses.pending(10)] == [("records", 2), ("readings", None)]
+        assert len(store.records.page(limit=1_000)) == len(issued)

@@ -73,6 +73,7 @@ async def test_store_beyond_its_size_loses_the_least_valuable_first_and_says_so(
         floor.store.delivery.answer(range(1, 2_001), now, 0)
     floor.readings("plc.count", 50_000, now)
     floor.records(1_000, "process")
+    floor.records(1)
     await floor.keep()
     whole = floor.left()
     assert whole["readings of 0"] == 50_000, "it fits"
@@ -116,8 +117,9 @@ async def test_clock_that_is_set_forward_deletes_nothing_unless_it_is_known_to_b
         floor.store.delivery.answer(range(1, 6), floor.clock.now(), 0)
     floor.clock.step_wall(365 * DAY_NS)
     await floor.keep()
-    left = {"readings of 0": 1} if deleted else {"readings of 0": 100, "production accepted": 5}
-    assert floor.left() == left, "the newest arrival stays"
+    count, kept = (1, 1) if deleted else (100, 5)
+    left = {"readings of 0": count, "production accepted": kept}
+    assert floor.left() == left, "the newest of each stays"
 
 
 async def test_what_is_older_than_it_is_kept_goes_as_time_passes(floor: Floor) -> None:
@@ -184,3 +186,45 @@ async def test_disk_that_is_full_is_left_again_with_the_ballast(tmp_path: Path) 
         floor.store.close()
     finally:
         subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+async def test_file_shrinks_when_its_size_is_made_smaller(floor: Floor) -> None:
+    floor.readings("plc.spare", 200_000, floor.clock.now())
+    before = floor.store.room.size()
+    floor.keeper._settings = floor.keeper._settings.model_copy(update={"max_size": before // 2})
+    for _ in range(2):  # rows go, and then their pages
+        await floor.keep()
+    assert floor.store.room.size() <= before // 2
+
+
+async def test_databases_that_were_put_aside_are_bounded_too_and_the_newest_stays(floor: Floor) -> None:
+    for number in range(4):
+        path = floor.store.folder / f"edge-agent.db.damaged-{number}"
+        path.write_bytes(bytes(8_000_000))
+        os.utime(path, (number, number))
+    await floor.keep()
+    assert sorted(path.name[-1] for path in floor.store.folder.glob("*.damaged-*")) == ["2", "3"]
+
+
+async def test_number_of_the_newest_row_is_never_given_again(floor: Floor) -> None:
+    floor.readings("plc.spare", 10_000, floor.clock.now())
+    floor.records(100)
+    with floor.store.transaction():
+        floor.store.delivery.answer(range(1, 101), floor.clock.now(), 0)
+    newest = floor.store.delivery.newest(), floor.store.readings.last_id()
+    with floor.store.transaction():
+        floor.store.room.sacrifice(0, 2**62)
+        floor.store.records.prune(2**62, 1_000)
+    assert (floor.store.delivery.newest(), floor.store.readings.last_id()) == newest
+
+
+async def test_run_that_ended_well_is_not_checked_and_one_that_did_not_is(tmp_path: Path) -> None:
+    floor = Floor(tmp_path)
+    assert floor.keeper._checked is False
+    await floor.thread.close()
+    floor = Floor(tmp_path)
+    assert floor.keeper._checked is True
+    floor.store.close()
+    floor = Floor(tmp_path)
+    assert floor.keeper._checked is False
+    floor.store.close()

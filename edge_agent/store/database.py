@@ -6,6 +6,7 @@ import fcntl
 import logging
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -69,6 +70,7 @@ class Store:
         losses: what is gone for good, until a gap record has named it.
         room: how much disk it takes, and what goes first.
         identity: the epoch and the reserved numbers of this run; None until `begin`.
+        ended_well: whether the run before ended in good order; known from `begin` on.
     """
 
     def __init__(self, folder: Path, *, create: bool = True, durable: bool = True) -> None:
@@ -85,6 +87,7 @@ class Store:
         self.path = folder / DATABASE
         self.identity: Identity | None = None
         self.damaged: Path | None = None
+        self.ended_well = True
         self._is_damaged = False
         if not create and not self.path.exists():
             raise StoreError(f"no store in {folder}: no agent has run with this data folder (agent.data) yet")
@@ -162,8 +165,8 @@ class Store:
             if gone is not None and in_file is not None:
                 log.error("%s has lost %d records that it had committed", self.path, gone[1] - gone[0] + 1)
                 self.losses.add("records", "damaged", count=gone[1] - gone[0] + 1, epoch=in_file.epoch, start=now)
-            elif in_database is None and in_file is not None and in_file.issued:
-                log.error("%s is empty, and had issued records", self.path)
+            elif in_file is not None and in_file.issued and (in_database is None or in_database.epoch < in_file.epoch):
+                log.error("%s is empty or an older copy: records of epoch %d are gone", self.path, in_file.epoch)
                 self.losses.add("records", "damaged", epoch=in_file.epoch, start=now)
                 self.losses.add("readings", "damaged", start=now)
             alive = self.fact("alive")
@@ -171,7 +174,14 @@ class Store:
                 self.readings.mark_down(alive, cause)
             self._set_identity(begun)
             self.set_fact("alive", now)
+            self.ended_well = bool(self.fact("ended_well"))
+            self.set_fact("ended_well", 0)
         return begun
+
+    def end(self) -> None:
+        """Remember that the run ended in good order: no page needs to be looked at again."""
+        with self.transaction():
+            self.set_fact("ended_well", 1)
 
     def _identity_in_database(self) -> Identity | None:
         epoch, starts, reserved = self.fact("epoch"), self.fact("starts"), self.fact("reserved")
@@ -281,6 +291,28 @@ class Store:
         with self.transaction():
             return self.readings.register(tags)
 
+    def check(self, seconds: float) -> bool:
+        """Have SQLite check the whole database for so long; whether it came to an end.
+
+        Raises:
+            sqlite3.DatabaseError: it is damaged.
+        """
+        until = time.monotonic() + seconds
+        self._connection.set_progress_handler(lambda: time.monotonic() > until, 10_000)
+        try:
+            found = self._connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        except sqlite3.OperationalError as error:
+            if getattr(error, "sqlite_errorname", "") == "SQLITE_INTERRUPT":
+                return False
+            raise
+        finally:
+            self._connection.set_progress_handler(None, 0)
+        if found != "ok":
+            damage = sqlite3.DatabaseError(found)
+            damage.sqlite_errorname = "SQLITE_CORRUPT"
+            raise damage
+        return True
+
     def look_at_pages(self, done: dict[str, int], limit: int) -> bool:
         """Read at most so many rows of each table from where `done` says; whether there are more.
 
@@ -386,8 +418,8 @@ def _connect(path: Path) -> sqlite3.Connection:
         if version > VERSION:
             raise StoreError(f"{path} was written by a newer version of edge-agent: install that one, or a later")
         if not tables:
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # before anything is written: later it has no effect
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         for pragma in PRAGMAS:
             connection.execute(f"PRAGMA {pragma}")
         if version < VERSION:

@@ -177,7 +177,8 @@ class Records:
         """Delete at most `limit` answered records issued before `before`; how many were deleted."""
         deleted = self._connection.execute(
             "DELETE FROM record WHERE position IN "
-            "(SELECT position FROM record WHERE issued < ? AND answered IS NOT NULL ORDER BY issued LIMIT ?)",
+            "(SELECT position FROM record WHERE issued < ? AND answered IS NOT NULL "
+            "AND position < (SELECT max(position) FROM record) ORDER BY issued LIMIT ?)",
             (before, limit),
         ).rowcount
         if deleted:

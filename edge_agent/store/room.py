@@ -20,6 +20,10 @@ _LOOKED_AT = 1_000_000
 _PROCESS = "('process', 'alarm')"
 
 
+_NOT_NEWEST = "position < (SELECT max(position) FROM record)"
+"""The newest record stays: SQLite would give its number again, to one that whoever is past it would never see."""
+
+
 class Room:
     """The room of one store. Every method but `ballast` ones belongs to the store's thread, and to a transaction."""
 
@@ -76,7 +80,8 @@ class Room:
 
     def _readings(self, where: str) -> int:
         db = self._connection
-        oldest = f"id < (SELECT min(id) FROM reading) + {_LOOKED_AT}"  # noqa: S608 - ours
+        # The newest reading stays whatever it is, for the same reason as the newest record.
+        oldest = f"id < min((SELECT min(id) FROM reading) + {_LOOKED_AT}, (SELECT max(id) FROM reading))"  # noqa: S608
         ids = f"SELECT id FROM reading WHERE {oldest} AND {where} ORDER BY id LIMIT {_ROWS}"  # noqa: S608 - ours
         found = db.execute(f"SELECT count(*), min(time), max(time), max(machine) FROM reading WHERE id IN ({ids})")  # noqa: S608
         count, start, end, machine = found.fetchone()
@@ -88,16 +93,16 @@ class Room:
 
     def _accepted_records(self) -> int:
         return self._connection.execute(
-            "DELETE FROM record WHERE position IN (SELECT position FROM record WHERE answered IS NOT NULL "
-            "AND position NOT IN (SELECT position FROM dead_letter) ORDER BY position LIMIT ?)",
+            "DELETE FROM record WHERE position IN (SELECT position FROM record WHERE answered IS NOT NULL "  # noqa: S608
+            f"AND {_NOT_NEWEST} AND position NOT IN (SELECT position FROM dead_letter) ORDER BY position LIMIT ?)",
             (_ROWS,),
         ).rowcount
 
     def _dead_letters(self) -> int:
         """Those that a gap record has named."""
         count = self._connection.execute(
-            "DELETE FROM record WHERE position IN "
-            "(SELECT position FROM dead_letter WHERE named = 1 ORDER BY position LIMIT ?)",
+            "DELETE FROM record WHERE position IN "  # noqa: S608 - ours
+            f"(SELECT position FROM dead_letter WHERE named = 1 AND {_NOT_NEWEST} ORDER BY position LIMIT ?)",
             (_ROWS,),
         ).rowcount
         self._connection.execute("DELETE FROM dead_letter WHERE position NOT IN (SELECT position FROM record)")
@@ -107,7 +112,7 @@ class Room:
         """The oldest that the broker has not answered for; each is named. Gap records are the last to go."""
         db = self._connection
         ids = (
-            f"SELECT position FROM record WHERE answered IS NULL AND type != 'gap' AND {where} "  # noqa: S608 - ours
+            f"SELECT position FROM record WHERE answered IS NULL AND type != 'gap' AND {_NOT_NEWEST} AND {where} "  # noqa: S608
             f"ORDER BY position LIMIT {_ROWS // 10}"
         )
         columns = "epoch, topic, sequence, issued"
@@ -121,6 +126,21 @@ class Room:
             )  # fmt: skip
         db.execute(f"DELETE FROM record WHERE position IN ({ids})")  # noqa: S608 - ours
         return len(rows)
+
+    def size(self) -> int:
+        """Bytes of the database's file, with its free pages."""
+        pages, size = (self._connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
+        return int(pages * size)
+
+    def forget_damaged(self, most: int) -> list[str]:
+        """Delete the oldest databases that were put aside, beyond `most` bytes; their names. The newest stays."""
+        kept = sorted(self._folder.glob("*.db.damaged-*"), key=lambda path: (path.stat().st_mtime, path.name))
+        gone = []
+        while len(kept) > 1 and sum(path.stat().st_size for path in kept) > most:
+            oldest = kept.pop(0)
+            oldest.unlink()
+            gone.append(oldest.name)
+        return gone
 
     def give_back(self) -> None:
         """Give free pages back to the file system, and empty the write-ahead log; outside a transaction."""

@@ -25,6 +25,7 @@ _SMALL = ("fact", "topic", "tag", "configuration", "applied", "progress", "entry
 _TABLES = (*_SMALL, "record", "dead_letter", "reading")
 """In order of importance: what records are made of, then records, then readings."""
 _NEWEST_FIRST = ("record", "reading")
+_INDEXED = {"record": "idx_record_epoch_number"}
 
 
 def salvage(damaged: Path, new: Path) -> dict[str, int] | None:
@@ -60,8 +61,11 @@ class _Salvage:
                 gone = [*self._copy(table, columns)]
                 torn += [table] if gone else []
                 copied[table] = self._db.execute(f"SELECT count(*) FROM {table}").fetchone()[0]  # noqa: S608 - ours
+                torn += [table] if table in _INDEXED and self._by_index(table) != copied[table] else []
                 if table == "reading":
                     self._lost_readings(gone)
+                    if not gone and self._machines_readings() is None:
+                        self._lose("readings", 0, 1, None, None, None, None, None)
         self._lost_records(torn)
         self._begin_anew()
         self._db.execute("COMMIT")
@@ -69,6 +73,23 @@ class _Salvage:
         self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         self._db.close()
         return copied
+
+    def _by_index(self, table: str) -> int | None:
+        """How many rows a table's index has: a torn page may hide rows without an error."""
+        try:
+            sql = f"SELECT count(*) FROM {table} INDEXED BY {_INDEXED[table]}"  # noqa: S608 - ours
+            return int(self._old.execute(sql).fetchone()[0])
+        except sqlite3.DatabaseError:
+            return None
+
+    def _machines_readings(self) -> int | None:
+        """How many readings of machines there are; None where their index has another number of them."""
+        copied: int = self._db.execute("SELECT count(*) FROM reading WHERE machine = 1").fetchone()[0]
+        try:
+            sql = "SELECT count(*) FROM reading INDEXED BY reading_of_machine WHERE machine = 1"
+            return copied if self._old.execute(sql).fetchone()[0] == copied else None
+        except sqlite3.DatabaseError:
+            return None
 
     def _columns(self, table: str) -> str:
         """The columns that both databases have of a table."""
@@ -97,7 +118,7 @@ class _Salvage:
                 (first, last),
             ).fetchall()
         except sqlite3.DatabaseError:
-            if first == last:
+            if first == last or time.monotonic() > self._deadline:
                 yield (first, last)
                 return
             middle = (first + last) // 2

@@ -7,6 +7,7 @@ import logging
 import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import ParamSpec, TypeVar
 
 from edge_agent.clock import Clock
@@ -129,6 +130,9 @@ class StoreThread:
             await self.flush()
         except StoreError as error:
             log.error("the last readings are lost: %s", error)
+        else:
+            with suppress(StoreError):
+                await self.call(self.store.end)
         finally:
             await self.call(self.store.close)
             self._executor.shutdown(wait=True)

@@ -221,6 +221,7 @@ class Session:
             value = self._latest[topic]
             if value.expires is None or value.expires > self._clock.monotonic():
                 return value
+            self._suspects.cleared(topic)  # it is not sent any more
         if self._resume is not None or len(self._settler) >= self._limits.unsettled:
             return None
         if self._again:
