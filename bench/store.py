@@ -12,7 +12,7 @@ from pathlib import Path
 from edge_agent.clock import SystemClock
 from edge_agent.contract import NS_PER_S
 from edge_agent.store import Row, Store, StoreThread
-from edge_agent.store.database import DATABASE, PRAGMAS
+from edge_agent.store.files import DATABASE, PRAGMAS
 
 from .figures import Figure
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from edge_agent.envelope import Envelope
 from edge_agent.record import HOUR_NS, TopicDigest
 from edge_agent.store import Draft, StoreError, StoreThread
 from edge_agent.store.delivery import DAMAGED, DeadLetter, Issue
-from edge_agent.store.losses import Loss
+from edge_agent.store.losses import Loss, consecutive
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +87,7 @@ class Ledger:
 
     def _gaps(self) -> Iterator[Draft]:
         letters = self._thread.store.delivery.unnamed(SLICE)
-        for group in _together(letters):
+        for group in consecutive(letters, lambda one: ((one.epoch, one.topic, one.reason_code), one.sequence)):
             yield self._gap(group)
         self._thread.store.delivery.named(letters)
         losses = self._thread.store.losses.pending(SLICE)
@@ -159,12 +158,3 @@ class Ledger:
             publisher.subject, run.epoch, run.hour, run.first.number, run.last.number, run.topics
         )
         return Draft("manifest", record.agent_topic(publisher, "manifest"), publisher.subject, data, data["key"])
-
-
-def _together(letters: Sequence[DeadLetter]) -> Iterator[list[DeadLetter]]:
-    """Dead letters by epoch, topic and cause, as far as their sequences follow each other."""
-    numbered = enumerate(letters)
-    for _, group in itertools.groupby(
-        numbered, key=lambda one: (one[1].epoch, one[1].topic, one[1].reason_code, one[1].sequence - one[0])
-    ):
-        yield [letter for _, letter in group]

@@ -15,7 +15,7 @@ import pytest
 from fakes import START, S, row
 
 from edge_agent.store import Draft, Issued, Store
-from edge_agent.store.database import DATABASE, IDENTITY, _connect
+from edge_agent.store.files import DATABASE, IDENTITY, connect
 from edge_agent.store.salvage import _Salvage
 
 PAGE = 4_096
@@ -218,7 +218,7 @@ def test_salvage_of_a_table_that_cannot_be_read_ends_in_time_with_what_came_befo
     db.close()
     overwrite(folder / DATABASE, (root - 1) * PAGE, bytes(PAGE))
     new = tmp_path / "new.db"
-    _connect(new).close()
+    connect(new).close()
     began = time.monotonic()
     copied = _Salvage(folder / DATABASE, new, 0.5).run()
     assert time.monotonic() - began < 3

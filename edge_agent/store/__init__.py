@@ -5,8 +5,9 @@
 
 from sqlite3 import sqlite_version as SQLITE_VERSION
 
-from edge_agent.store.database import Store, StoreDamaged, StoreError
+from edge_agent.store.database import Store
 from edge_agent.store.entries import Reopened
+from edge_agent.store.files import StoreDamaged, StoreError
 from edge_agent.store.holes import OUTAGES, Hole
 from edge_agent.store.readings import Row, StoredReading
 from edge_agent.store.records import Draft, Issued, StoredRecord

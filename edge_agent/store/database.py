@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
-import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -12,50 +10,30 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import IO
 
-from sqlite_utils import Database
-
-from edge_agent.contract import EdgeAgentError
 from edge_agent.store import identity as identities
 from edge_agent.store.delivery import Delivery
 from edge_agent.store.entries import Entries
+from edge_agent.store.files import (
+    DATABASE,
+    IDENTITY,
+    LOCK,
+    StoreDamaged,
+    StoreError,
+    connect,
+    is_damage,
+    put_aside,
+    salvaged,
+    take_lock,
+)  # fmt: skip
 from edge_agent.store.holes import Holes
 from edge_agent.store.identity import Identity
 from edge_agent.store.losses import Losses
 from edge_agent.store.readings import Readings, Row
 from edge_agent.store.records import Draft, Freeze, Issued, Records
 from edge_agent.store.room import Room
-from edge_agent.store.salvage import salvage
-from edge_agent.store.schema import APPLICATION_ID, VERSION, migrations
 
 log = logging.getLogger(__name__)
-
-DATABASE = "edge-agent.db"
-IDENTITY = "identity.json"
-LOCK = "lock"
-SALVAGE = "salvage"
-"""Holds the name of a damaged database that has been put aside, until what can be read of it has been saved."""
-PRAGMAS = (
-    "journal_mode = WAL",
-    "synchronous = FULL",
-    "mmap_size = 0",
-    "journal_size_limit = 8000000",
-    "cache_size = -4000",
-    "temp_store = MEMORY",
-)
-
-
-class StoreError(EdgeAgentError):
-    """The store cannot be opened; the message names the file and the cure."""
-
-
-class StoreDamaged(StoreError):
-    """SQLite found that the file is no sound database; closing the store puts it aside."""
-
-
-class StoreInUse(StoreError):
-    """Another process holds the data folder's lock."""
 
 
 class Store:
@@ -93,7 +71,7 @@ class Store:
             raise StoreError(f"no store in {folder}: no agent has run with this data folder (agent.data) yet")
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._lock = _take_lock(folder / LOCK)
+            self._lock = take_lock(folder / LOCK)
         except OSError as error:
             raise StoreError(
                 f"{folder}: {error.strerror}; give the agent's user read and write access to it, or set agent.data"
@@ -117,39 +95,16 @@ class Store:
 
     def _open(self, create: bool) -> None:
         if create:
-            self._salvage()
+            self.damaged = salvaged(self.folder)
         try:
-            self._connection = _connect(self.path)
+            self._connection = connect(self.path)
         except sqlite3.DatabaseError as error:
-            if not create or not _is_damage(error):
+            if not create or not is_damage(error):
                 raise StoreError(f"{self.path}: {error}; if it is damaged, `edge-agent run` sets it aside") from error
             log.error("%s: %s", self.path, error)
-            _put_aside(self.path)
-            self._salvage()
-            self._connection = _connect(self.path)
-
-    def _salvage(self) -> None:
-        """Make a store of what can be read of one that was put aside and not looked at yet."""
-        mark = self.folder / SALVAGE
-        if not mark.exists():
-            return
-        self.damaged = self.folder / mark.read_text().strip()
-        if not self.path.exists():
-            new = self.folder / f"{DATABASE}.salvaged"
-            rows = None
-            with suppress(sqlite3.Error, OSError):  # a full disk: an empty store begins, and the file is kept
-                _remove(new)
-                _connect(new).close()
-                rows = salvage(self.damaged, new)
-            if rows is None:
-                _remove(new)
-                log.error("%s was damaged and is kept as %s; nothing of it can be read", DATABASE, self.damaged.name)
-            else:
-                new.replace(self.path)
-                told = ", ".join(f"{rows.get(name, 0)} {name}" for name in ("reading", "record", "entry"))
-                log.error("%s was damaged and is kept as %s; salvaged: %s", DATABASE, self.damaged.name, told)
-            identities.fsync_folder(self.folder)
-        mark.unlink(missing_ok=True)
+            put_aside(self.path)
+            self.damaged = salvaged(self.folder)
+            self._connection = connect(self.path)
 
     # ------------------------------------------------------------------------------------------ a run begins
 
@@ -338,7 +293,7 @@ class Store:
 
     def translated(self, error: sqlite3.Error | OSError) -> StoreError:
         """What an error of SQLite or the disk means for the agent; damage is remembered until `close`."""
-        if isinstance(error, sqlite3.DatabaseError) and _is_damage(error):
+        if isinstance(error, sqlite3.DatabaseError) and is_damage(error):
             self._is_damaged = True
             return StoreDamaged(f"{self.path}: {error}")
         return StoreError(f"{self.path}: {error}")
@@ -349,7 +304,7 @@ class Store:
             self._connection.close()
         if self._is_damaged:
             self._is_damaged = False
-            log.error("%s is damaged: kept as %s", self.path, _put_aside(self.path).name)
+            log.error("%s is damaged: kept as %s", self.path, put_aside(self.path).name)
         self._lock.close()
 
     def __enter__(self) -> Store:
@@ -382,75 +337,3 @@ class Transaction:
             if self._connection.in_transaction:
                 with suppress(sqlite3.Error):  # the first error is the one to tell
                     self._connection.execute("ROLLBACK")
-
-
-def _take_lock(path: Path) -> IO[str]:
-    file = path.open("a+", encoding="ascii")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.seek(0)
-        holder = file.read().strip() or "unknown"
-        file.close()
-        raise StoreInUse(
-            f"{path.parent} is in use by another agent (process {holder}); "
-            "stop it, or give this one a data folder of its own (agent.data)"
-        ) from None
-    file.truncate(0)
-    file.write(f"{os.getpid()}\n")
-    file.flush()
-    return file
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    """An open connection to a database of ours, at the newest schema.
-
-    `synchronous=FULL` because WAL with NORMAL loses what was committed since the last checkpoint when power is cut.
-    """
-    new = not path.exists()
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=64)
-    try:
-        owner = connection.execute("PRAGMA application_id").fetchone()[0]
-        tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        if owner not in (0, APPLICATION_ID) or (owner == 0 and tables):
-            raise StoreError(f"{path} is another program's database; set agent.data to a folder of the agent's own")
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version > VERSION:
-            raise StoreError(f"{path} was written by a newer version of edge-agent: install that one, or a later")
-        if not tables:
-            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # before anything is written: later it has no effect
-            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        for pragma in PRAGMAS:
-            connection.execute(f"PRAGMA {pragma}")
-        if version < VERSION:
-            migrations.apply(Database(connection, execute_plugins=False, recursive_triggers=False))
-            connection.execute(f"PRAGMA user_version = {VERSION}")
-        if new:
-            identities.fsync_folder(path.parent)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _is_damage(error: sqlite3.DatabaseError) -> bool:
-    return getattr(error, "sqlite_errorname", "") in ("SQLITE_NOTADB", "SQLITE_CORRUPT", "SQLITE_CORRUPT_INDEX")
-
-
-def _put_aside(path: Path) -> Path:
-    """Rename a damaged database and what belongs to it, to be looked at by `_salvage`; nothing is deleted."""
-    number = 1
-    while (kept := path.with_name(f"{path.name}.damaged-{number}")).exists():
-        number += 1
-    for suffix in ("-wal", "-shm", ""):
-        part = path.with_name(path.name + suffix)
-        if part.exists():
-            part.rename(kept.with_name(kept.name + suffix))
-    (path.parent / SALVAGE).write_text(kept.name)
-    identities.fsync_folder(path.parent)
-    return kept
-
-
-def _remove(path: Path) -> None:
-    for suffix in ("-wal", "-shm", ""):
-        path.with_name(path.name + suffix).unlink(missing_ok=True)

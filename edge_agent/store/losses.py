@@ -3,8 +3,25 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from typing import NamedTuple, TypeVar
+
+T = TypeVar("T")
+
+
+def consecutive(items: Iterable[T], place: Callable[[T], tuple[Hashable, int]]) -> Iterator[list[T]]:
+    """Runs of items that are of one kind and whose numbers follow each other; `place` gives kind and number."""
+    run: list[T] = []
+    expected: tuple[Hashable, int] | None = None
+    for item in items:
+        kind, number = place(item)
+        if run and (kind, number) != expected:
+            yield run
+            run = []
+        run.append(item)
+        expected = kind, number + 1
+    if run:
+        yield run
 
 
 class Loss(NamedTuple):

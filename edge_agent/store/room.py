@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from edge_agent.store.losses import Losses
+from edge_agent.store.losses import Losses, consecutive
 
 BALLAST = "ballast"
 BALLAST_BYTES = 4 * 2**20
@@ -118,7 +118,7 @@ class Room:
         columns = "epoch, topic, sequence, issued"
         sql = f"SELECT {columns} FROM record WHERE position IN ({ids}) ORDER BY {columns}"  # noqa: S608 - ours
         rows = db.execute(sql).fetchall()
-        for group in _together(rows):
+        for group in consecutive(rows, lambda row: (row[:2], row[2])):
             (epoch, topic, first, issued), (_, _, last, later) = group[0], group[-1]
             self._losses.add(
                 "records", CAUSE, start=issued, until=later + 1, count=len(group),
@@ -169,15 +169,3 @@ class Room:
         except OSError:
             return False
         return True
-
-
-def _together(rows: list[tuple[int, str, int, int]]) -> Iterator[list[tuple[int, str, int, int]]]:
-    """Rows of one epoch and topic whose sequences follow each other."""
-    group: list[tuple[int, str, int, int]] = []
-    for row in rows:
-        if group and (row[:2] != group[-1][:2] or row[2] != group[-1][2] + 1):
-            yield group
-            group = []
-        group.append(row)
-    if group:
-        yield group

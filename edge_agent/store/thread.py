@@ -12,7 +12,8 @@ from typing import ParamSpec, TypeVar
 
 from edge_agent.clock import Clock
 from edge_agent.contract import NS_PER_S, Quality
-from edge_agent.store.database import Store, StoreDamaged, StoreError
+from edge_agent.store.database import Store
+from edge_agent.store.files import StoreDamaged, StoreError
 from edge_agent.store.readings import Row
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from edge_agent.store import identity as identities
-from edge_agent.store.database import DATABASE, IDENTITY, LOCK, SALVAGE, Store, StoreError
+from edge_agent.store.database import Store
+from edge_agent.store.files import DATABASE, IDENTITY, LOCK, SALVAGE, StoreError
 from edge_agent.store.room import BALLAST
 
 _LEFT_HERE = (LOCK, BALLAST, SALVAGE, "agent.sock")

@@ -11,7 +11,6 @@ import asyncio
 import errno
 import logging
 import socket
-import ssl
 import struct
 import threading
 from collections import deque
@@ -31,6 +30,7 @@ from edge_agent.config.models import MqttSettings
 from edge_agent.contract import ConfigError
 from edge_agent.uplink import expiry, words
 from edge_agent.uplink.threads import in_thread
+from edge_agent.uplink.tls import tls_context
 from edge_agent.uplink.words import Lost
 
 __all__ = ["MQTT_3_1_1", "MQTT_5", "Connection", "ConnectionLimits", "MQTTProtocolVersion", "Terms", "Will"]
@@ -97,17 +97,6 @@ class _Client(mqtt.Client):
     def stop(self) -> None:
         with suppress(AttributeError):  # paho forgets a thread that ends, also between its own check and join
             self.loop_stop()
-
-
-class _Context(ssl.SSLContext):
-    """Shakes hands while it wraps, so that a failed handshake closes its socket; and tells what it wrapped."""
-
-    sockets: list[socket.socket]
-
-    def wrap_socket(self, *args: Any, **kwargs: Any) -> ssl.SSLSocket:
-        wrapped = super().wrap_socket(*args, **{**kwargs, "do_handshake_on_connect": True})
-        self.sockets.append(wrapped)
-        return wrapped
 
 
 class _LastError(logging.Handler):
@@ -286,7 +275,7 @@ class Connection:
         if self._path is not None:
             client.ws_set_options(path=self._path)
         if self._secure:
-            client.tls_set_context(_tls_context(settings, client.sockets))
+            client.tls_set_context(tls_context(settings, client.sockets))
         if self._login:
             client.username_pw_set(settings.username, settings.password.resolve() if settings.password else None)
         if self._will is not None:
@@ -381,31 +370,3 @@ class Connection:
             left.close()
         client.on_connect = client.on_publish = client.on_disconnect = client.on_socket_open = None
         self._client = None
-
-
-def _tls_context(settings: MqttSettings, sockets: list[socket.socket]) -> ssl.SSLContext:
-    """TLS 1.2 or newer, host name and certificate checked; made anew so that replaced files are seen.
-
-    Raises:
-        ConfigError: a file cannot be read, or is not what it should be.
-    """
-    context = _Context(ssl.PROTOCOL_TLS_CLIENT)
-    context.sockets = sockets
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if settings.ca is None:
-        context.load_default_certs()
-    else:
-        try:
-            context.load_verify_locations(cafile=settings.ca)
-        except OSError as error:
-            raise ConfigError(f"mqtt.ca: {settings.ca} cannot be used: {error.strerror or error}") from error
-    if settings.certificate is not None and settings.key is not None:
-        key = settings.key.path()
-        try:
-            # A password is never asked for: a daemon has nobody to ask.
-            context.load_cert_chain(settings.certificate, key, password=lambda: "")
-        except OSError as error:
-            raise ConfigError(
-                f"mqtt.certificate {settings.certificate} with mqtt.key {key} cannot be used: {error.strerror or error}"
-            ) from error
-    return context

@@ -1,0 +1,143 @@
+"""The files of a store: its lock, its database at the newest schema, and what becomes of a damaged one."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import sqlite3
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+
+from sqlite_utils import Database
+
+from edge_agent.contract import EdgeAgentError
+from edge_agent.store import identity as identities
+from edge_agent.store.salvage import salvage
+from edge_agent.store.schema import APPLICATION_ID, VERSION, migrations
+
+log = logging.getLogger(__name__)
+
+DATABASE = "edge-agent.db"
+IDENTITY = "identity.json"
+LOCK = "lock"
+SALVAGE = "salvage"
+"""Holds the name of a damaged database that has been put aside, until what can be read of it has been saved."""
+PRAGMAS = (
+    "journal_mode = WAL",
+    "synchronous = FULL",
+    "mmap_size = 0",
+    "journal_size_limit = 8000000",
+    "cache_size = -4000",
+    "temp_store = MEMORY",
+)
+
+
+class StoreError(EdgeAgentError):
+    """The store cannot be opened; the message names the file and the cure."""
+
+
+class StoreDamaged(StoreError):
+    """SQLite found that the file is no sound database; closing the store puts it aside."""
+
+
+class StoreInUse(StoreError):
+    """Another process holds the data folder's lock."""
+
+
+def take_lock(path: Path) -> IO[str]:
+    file = path.open("a+", encoding="ascii")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        holder = file.read().strip() or "unknown"
+        file.close()
+        raise StoreInUse(
+            f"{path.parent} is in use by another agent (process {holder}); "
+            "stop it, or give this one a data folder of its own (agent.data)"
+        ) from None
+    file.truncate(0)
+    file.write(f"{os.getpid()}\n")
+    file.flush()
+    return file
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """An open connection to a database of ours, at the newest schema.
+
+    `synchronous=FULL` because WAL with NORMAL loses what was committed since the last checkpoint when power is cut.
+    """
+    new = not path.exists()
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=64)
+    try:
+        owner = connection.execute("PRAGMA application_id").fetchone()[0]
+        tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if owner not in (0, APPLICATION_ID) or (owner == 0 and tables):
+            raise StoreError(f"{path} is another program's database; set agent.data to a folder of the agent's own")
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version > VERSION:
+            raise StoreError(f"{path} was written by a newer version of edge-agent: install that one, or a later")
+        if not tables:
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # before anything is written: later it has no effect
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        for pragma in PRAGMAS:
+            connection.execute(f"PRAGMA {pragma}")
+        if version < VERSION:
+            migrations.apply(Database(connection, execute_plugins=False, recursive_triggers=False))
+            connection.execute(f"PRAGMA user_version = {VERSION}")
+        if new:
+            identities.fsync_folder(path.parent)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def is_damage(error: sqlite3.DatabaseError) -> bool:
+    return getattr(error, "sqlite_errorname", "") in ("SQLITE_NOTADB", "SQLITE_CORRUPT", "SQLITE_CORRUPT_INDEX")
+
+
+def put_aside(path: Path) -> Path:
+    """Rename a damaged database and what belongs to it, to be looked at by `_salvage`; nothing is deleted."""
+    number = 1
+    while (kept := path.with_name(f"{path.name}.damaged-{number}")).exists():
+        number += 1
+    for suffix in ("-wal", "-shm", ""):
+        part = path.with_name(path.name + suffix)
+        if part.exists():
+            part.rename(kept.with_name(kept.name + suffix))
+    (path.parent / SALVAGE).write_text(kept.name)
+    identities.fsync_folder(path.parent)
+    return kept
+
+
+def remove(path: Path) -> None:
+    for suffix in ("-wal", "-shm", ""):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
+def salvaged(folder: Path) -> Path | None:
+    """Make a store of what can be read of one that was put aside and not looked at yet; where that one is."""
+    mark = folder / SALVAGE
+    if not mark.exists():
+        return None
+    damaged, path = folder / mark.read_text().strip(), folder / DATABASE
+    if not path.exists():
+        new = folder / f"{DATABASE}.salvaged"
+        rows = None
+        with suppress(sqlite3.Error, OSError):  # a full disk: an empty store begins, and the file is kept
+            remove(new)
+            connect(new).close()
+            rows = salvage(damaged, new)
+        if rows is None:
+            remove(new)
+            log.error("%s was damaged and is kept as %s; nothing of it can be read", DATABASE, damaged.name)
+        else:
+            new.replace(path)
+            told = ", ".join(f"{rows.get(name, 0)} {name}" for name in ("reading", "record", "entry"))
+            log.error("%s was damaged and is kept as %s; salvaged: %s", DATABASE, damaged.name, told)
+        identities.fsync_folder(folder)
+    mark.unlink(missing_ok=True)
+    return damaged
