@@ -56,8 +56,9 @@ class Housekeeper:
 
     async def _do_some(self) -> bool:
         call, room = self._thread.call, self._thread.store.room
-        if self._full or "full" in (self._thread.failing or ""):
-            await call(self._leave_full_disk)
+        full_now = "full" in (self._thread.failing or "")
+        if self._full or full_now:
+            await call(self._leave_full_disk, full_now)
         if not self._checked:
             self._checked = True
             if await call(self._thread.store.check, CHECK_S):
@@ -109,11 +110,11 @@ class Housekeeper:
             return most < room.size() < before
         return self._shrink_to is not None
 
-    def _sacrifice(self, until: int) -> bool:
-        """Delete until so many bytes are used; whether there was anything."""
+    def _sacrifice(self, until: int, *, waiting: bool = True) -> bool:
+        """Delete until so many bytes are used, records that wait only with `waiting`; whether there was anything."""
         store = self._thread.store
         with store.transaction():
-            gone = store.room.sacrifice(until, self.now() - self._settings.keep_readings)
+            gone = store.room.sacrifice(until, self.now() - self._settings.keep_readings, waiting=waiting)
             for name, count in gone.items():
                 store.set_fact(f"sacrificed.{name}", (store.fact(f"sacrificed.{name}") or 0) + count)
         now = self._clock.monotonic()
@@ -122,18 +123,23 @@ class Housekeeper:
             log.warning("no more room (buffer.max_size, or the disk): the least valuable rows go: %s", gone)
         return bool(gone)
 
-    def _leave_full_disk(self) -> None:
-        """Nothing can be written: free the ballast, and with it the least valuable, so that the rest goes on."""
-        store = self._thread.store
-        if store.room.drop_ballast():
+    def _leave_full_disk(self, full_now: bool) -> None:
+        """Others have filled the disk: free the ballast, and have free pages in the database, so that the rest goes on.
+
+        Records that wait stay: what the agent is for is not given up for what others write. When nothing else is left
+        to go, readings are dropped in memory, and counted. Nothing is given back to the disk, which others would take.
+        """
+        room = self._thread.store.room
+        if not self._full:
             self._full = True
+            room.drop_ballast()
             log.error("the disk is full: the ballast is freed, and the least valuable rows go; make room on it")
-        if self._full:
-            self._sacrifice(store.room.used() - FULL_STEP_BYTES)
-            store.room.give_back()
-            self._full = not store.room.take_ballast()
-            if not self._full:
-                log.info("there is room on the disk again")
+        if full_now or room.free() < FULL_STEP_BYTES:
+            self._sacrifice(room.used() - FULL_STEP_BYTES, waiting=False)
+        room.begin_log_anew()
+        if not full_now and room.take_ballast():
+            self._full = False
+            log.info("there is room on the disk again")
 
     # -------------------------------------------------------------------------------------------------- integrity
 

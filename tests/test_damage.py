@@ -210,20 +210,24 @@ def test_salvage_of_a_table_that_cannot_be_read_ends_in_time_with_what_came_befo
     folder = tmp_path / "data"
     issued = filled(folder)
     with Store(folder) as store:
-        rows = [row(1, START + n, n) for n in range(300_000)]
-        store.append(rows, START)
+        store.append([row(1, START + n, n, machine=0) for n in range(1_000_000)], START)
     checkpointed(folder)
     with sqlite3.connect(folder / DATABASE) as db:
         (root,) = db.execute("SELECT rootpage FROM sqlite_master WHERE name = 'reading'").fetchone()
     db.close()
-    overwrite(folder / DATABASE, (root - 1) * PAGE, bytes(PAGE))
+    page = (folder / DATABASE).read_bytes()[(root - 1) * PAGE : root * PAGE]
+    cells = [int.from_bytes(page[12 + 2 * n : 14 + 2 * n], "big") for n in range(int.from_bytes(page[3:5], "big"))]
+    assert page[0] == 0x05, "an inner page of a table"
+    assert len(cells) > 5
+    for cell in cells:  # all children but the last, so that it is known how many rows there are
+        overwrite(folder / DATABASE, (int.from_bytes(page[cell : cell + 4], "big") - 1) * PAGE, bytes(PAGE))
     new = tmp_path / "new.db"
     connect(new).close()
     began = time.monotonic()
     copied = _Salvage(folder / DATABASE, new, 0.5).run()
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 2
     assert copied["record"] == len(issued)
-    assert copied["reading"] == 0
+    assert copied["reading"] < 600_000
 
 
 def test_older_copy_of_the_database_is_found_out_also_one_of_an_earlier_epoch(tmp_path: Path) -> None:

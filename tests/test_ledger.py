@@ -41,6 +41,16 @@ class Floor:
         self.ledger = self.new_ledger()
         self.number = 0
 
+    def lose_identity(self) -> None:
+        """As after damage to the second file: another epoch begins."""
+        self.store.close()
+        (self.store.folder / "identity.json").unlink()
+        self.store = Store(self.store.folder)
+        self.store.begin(self.clock.now())
+        self.thread = StoreThread(self.store, self.clock, S // 2)
+        self.outbox = StoreOutbox(self.thread, self.clock)
+        self.ledger = self.new_ledger()
+
     def new_ledger(self) -> Ledger:
         def wake() -> None:
             self.woken += 1
@@ -105,20 +115,23 @@ async def test_manifests_cover_every_record_once_over_restarts_epochs_and_steps_
             floor.clock.step_wall(chance.choice([-2, 1, 5]) * HOUR * S)
         if step % 11 == 0:
             floor.ledger = floor.new_ledger()  # as after a restart: what it had read of the hour is read again
+        if step % 17 == 16:
+            floor.lose_identity()
         await floor.clock.advance(chance.uniform(60, 3_000))
         floor.ledger.look()
     await floor.clock.advance(10 * HOUR)
     floor.ledger.look()
-    covered: list[tuple[str, int]] = []
+    covered: list[tuple[int, str, int]] = []
     for manifest in floor.data("manifest"):
         for topic, one in manifest["topics"].items():
             numbers = range(int(one["first"]), int(one["last"]) + 1)
             assert len(numbers) == one["count"]
-            covered += [(topic, number) for number in numbers]
+            covered += [(manifest["epoch"], topic, number) for number in numbers]
     assert len(covered) == len(set(covered)), "no record is in two manifests"
-    issued = {(one.topic, one.sequence) for one in floor.store.records.page(limit=100_000)}
+    issued = {(one.epoch, one.topic, one.sequence or 0) for one in floor.store.records.page(limit=100_000)}
+    assert len({epoch for epoch, *_ in issued}) == 4
     last = floor.store.records.page(type="manifest", limit=100_000)[-1]
-    assert issued - set(covered) == {(last.topic, last.sequence)}, "only the last manifest is in none"
+    assert issued - set(covered) == {(last.epoch, last.topic, last.sequence)}, "only the last manifest is in none"
     assert len({manifest["key"] for manifest in floor.data("manifest")}) == len(floor.data("manifest"))
     assert against_manifests(floor.received()).good
 

@@ -263,6 +263,18 @@ async def test_answer_that_comes_in_the_moment_in_which_its_time_ends_costs_no_m
             await task
 
 
+async def test_message_of_more_than_a_megabyte_comes_from_a_server_that_has_been_logged_in_to() -> None:
+    server_, nodes = await build([FIRST])
+    async with server_:
+        large = bytes(3 * 2**20)
+        where = ua.NodeId("Large", nodes["Value"].nodeid.NamespaceIndex)
+        await server_.nodes.objects.add_variable(where, "Large", large)
+        plc = device(endpoint_of(server_), large=f"nsu={FIRST};s=Large")
+        async with connected(plc) as driver:
+            (reading,) = await driver.read(plc, plc.tags)
+        assert reading.value == large
+
+
 async def test_stream_with_fast_sampling_brings_the_values_between_two_publishings(shared: ServerProcess) -> None:
     plc = device(shared.url, poll="500 ms", count={"address": f"nsu={FIRST};s=Count", "sampling": "10 ms"})
     async with connected(plc) as driver:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,11 @@ import pytest
 from brokers import Mosquitto, needs_mosquitto
 from uplink_peers import QUICK, MemoryOutbox, StubBroker, make_uplink, running, until
 
-from edge_agent.uplink.poison import HANGS_UP
+from edge_agent.clock import SystemClock
+from edge_agent.uplink.lanes import Lanes
+from edge_agent.uplink.poison import HANGS_UP, Suspects
+from edge_agent.uplink.settle import Settler, Waiting
+from edge_agent.uplink.words import Lost
 
 # ------------------------------------------------------------------------------------------------------ poison
 
@@ -140,3 +145,45 @@ async def test_uplink_that_is_told_to_look_again_sends_what_waits_again_and_doub
         counts = Counter(int(payload) for topic, payload, _ in broker.publishes if topic == "t")
     assert {number for number, count in counts.items() if count == 2} == set(range(10, 20))
     assert max(counts.values()) == 2
+
+
+async def test_look_from_the_begin_is_not_undone_by_a_fetch_that_was_under_way() -> None:
+    class Slow(MemoryOutbox):
+        gate = asyncio.Event()
+
+        async def waiting(self, after: int, limit: int, until: int | None = None) -> Sequence[Waiting]:
+            found = await super().waiting(after, limit, until)
+            await self.gate.wait()
+            return found
+
+    outbox = Slow()
+    for number in range(10):
+        outbox.add("t", b"%d" % number)
+    outbox.accepted_positions = [0, 1, 2]
+    lanes = Lanes(outbox, Settler(outbox, 1, 1), Suspects(), SystemClock(), batch=100, backlog_per_s=1e6)
+    await lanes.begin()
+    fetching = asyncio.create_task(lanes.fetch())
+    await asyncio.sleep(0.01)
+    outbox.accepted_positions = [1, 2]
+    await lanes.look_again([])
+    outbox.gate.set()
+    await fetching
+    await lanes.fetch()
+    found = []
+    while isinstance(one := lanes.next(), Waiting):
+        found.append(one.position)
+    assert found == [0, *range(3, 10)]
+
+
+async def test_suspected_latest_value_that_is_not_sent_any_more_holds_nothing_back() -> None:
+    outbox = MemoryOutbox()
+    for number in range(200):
+        outbox.add("t", b"%d" % number)
+    async with StubBroker(delay_s=0.01) as broker:
+        uplink = make_uplink(outbox, broker.url)
+        uplink.publish_latest("expired", b"1", 0)
+        uplink._suspects.lost(["expired", "gone"], Lost("the broker hung up", by_broker=True))
+        async with running(uplink):
+            await outbox.until(lambda: len(outbox.accepted_positions) == 200, 5)
+    assert not uplink._suspects
+    assert broker.most_unanswered > 1

@@ -39,12 +39,13 @@ class Room:
         pages, free, size = (self._connection.execute(f"PRAGMA {name}").fetchone()[0] for name in names)
         return int((pages - free) * size)
 
-    def sacrifice(self, until: int, horizon: int) -> dict[str, int]:
+    def sacrifice(self, until: int, horizon: int, *, waiting: bool = True) -> dict[str, int]:
         """Delete until no more than so many bytes are used, the least valuable first; how many of what.
 
         Args:
             until: bytes.
             horizon: readings from before this time can change nothing any more.
+            waiting: whether records that the broker has not answered for may go, too; last.
         """
         gone: dict[str, int] = {}
         for name, step in (
@@ -56,7 +57,7 @@ class Room:
             ("process_records", lambda: self._waiting_records(f"type IN {_PROCESS}")),
             ("records", lambda: self._waiting_records(f"type NOT IN {_PROCESS}")),
         ):
-            count = self._until(until, step)
+            count = 0 if name in ("process_records", "records") and not waiting else self._until(until, step)
             if count:
                 gone[name] = count
         return gone
@@ -127,6 +128,10 @@ class Room:
         db.execute(f"DELETE FROM record WHERE position IN ({ids})")  # noqa: S608 - ours
         return len(rows)
 
+    def free(self) -> int:
+        """Bytes of the database that hold nothing."""
+        return self.size() - self.used()
+
     def size(self) -> int:
         """Bytes of the database's file, with its free pages."""
         pages, size = (self._connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
@@ -146,6 +151,10 @@ class Room:
         """Give free pages back to the file system, and empty the write-ahead log; outside a transaction."""
         self._connection.execute("PRAGMA incremental_vacuum(1000)").fetchall()
         self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def begin_log_anew(self) -> None:
+        """Have the write-ahead log written from its begin again, in the room that it has; outside a transaction."""
+        self._connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
 
     # ------------------------------------------------------------------------------------------------- ballast
 

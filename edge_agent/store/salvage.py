@@ -161,7 +161,8 @@ class _Salvage:
             after = self._db.execute("SELECT time FROM reading WHERE id > ? ORDER BY id LIMIT 1", (last,)).fetchone()
             start = before[0] if before else 0
             until = after[0] if after else start
-            self._lose("readings", start, max(until, start) + 1, last - first + 1, None, None, None, None)
+            count = None if last >= _FURTHEST else last - first + 1
+            self._lose("readings", start, max(until, start) + 1, count, None, None, None, None)
 
     def _lost_records(self, torn: list[str]) -> None:
         """Name the sequences of each topic that are not there; from its first record on, where no row is unreadable.

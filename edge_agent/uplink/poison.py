@@ -7,7 +7,7 @@ in flight when the broker hangs up three times running, or once with a reason th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from edge_agent.uplink import words
 from edge_agent.uplink.words import Lost
@@ -32,6 +32,11 @@ class Suspects:
     def positions(self) -> list[int]:
         """The records among them, oldest first."""
         return sorted(each for each in self._strikes if isinstance(each, int))
+
+    def keep_topics(self, latest: Collection[str]) -> None:
+        """Suspect no latest value that is not published any more."""
+        for each in [each for each in self._strikes if isinstance(each, str) and each not in latest]:
+            del self._strikes[each]
 
     def cleared(self, sent: Sent) -> None:
         """The broker has answered for this one."""

@@ -134,6 +134,7 @@ class Session:
         """
         self._pump()
         await self._settler.flush()  # what the last connection left, before anything is fetched again
+        self._suspects.keep_topics(self._latest)
         await self._lanes.begin()
         self._pump()
         work: list[Coroutine[Any, Any, None]] = [self._fetch(), self._settler.run(), self._watch()]
