@@ -118,7 +118,7 @@ class _Salvage:
                 (first, last),
             ).fetchall()
         except sqlite3.DatabaseError:
-            if first == last or time.monotonic() > self._deadline:
+            if first == last:
                 yield (first, last)
                 return
             middle = (first + last) // 2
