@@ -176,6 +176,26 @@ async def test_look_from_the_begin_is_not_undone_by_a_fetch_that_was_under_way()
     assert found == [0, *range(3, 10)]
 
 
+async def test_suspected_record_that_is_sent_while_the_lanes_begin_is_not_fetched_once_more() -> None:
+    outbox = MemoryOutbox()
+    for number in range(6):
+        outbox.add("t", b"%d" % number)
+    suspects = Suspects()
+    suspects.lost([0, 1, 2], Lost("the broker hung up", by_broker=True))
+    lanes = Lanes(outbox, Settler(outbox, 1, 1), suspects, SystemClock(), batch=100, backlog_per_s=1e6)
+    beginning, sent = asyncio.create_task(lanes.begin()), []
+    while len(sent) < 2:  # as when the broker answers for the status meanwhile
+        await asyncio.sleep(0)
+        if isinstance(one := lanes.next(), Waiting):
+            sent.append(one.position)
+    assert not beginning.done()
+    await beginning
+    await lanes.fetch()
+    while isinstance(one := lanes.next(), Waiting):
+        sent.append(one.position)
+    assert sent == list(range(6))
+
+
 async def test_suspected_latest_value_that_is_not_sent_any_more_holds_nothing_back() -> None:
     outbox = MemoryOutbox()
     for number in range(200):

@@ -39,12 +39,13 @@ class Lanes:
     async def begin(self) -> None:
         """Find out where the backlog ends, and fetch what is suspected."""
         self.border = self._live_cursor = await self._outbox.newest()
-        for position in self._suspects.positions():
+        suspected = self._suspects.positions()
+        self._under_way = frozenset(suspected)  # some may be sent, and no more in the lane, before this ends
+        for position in suspected:
             found = await self._outbox.waiting(position - 1, 1, position)
             self._suspected.extend(found)
             if not found:
                 self._suspects.cleared(position)
-        self._under_way = frozenset(each.position for each in self._suspected)
 
     async def look_again(self, under_way: Iterable[int]) -> None:
         """Fetch the backlog once more from its begin, without what is `under_way`: older records wait again."""
