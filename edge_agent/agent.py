@@ -13,10 +13,10 @@ from typing import Literal
 
 from edge_agent import __version__, bases, control, record, registry, systemd
 from edge_agent.backfill import Backfill, recalled
-from edge_agent.clock import EARLIEST_NS, Clock, SystemClock
+from edge_agent.clock import Clock, SystemClock
 from edge_agent.config import Configuration
 from edge_agent.config.models import AgentSettings
-from edge_agent.contract import NS_PER_S, ConfigError, Device, Driver, HasHistory, Tag
+from edge_agent.contract import ConfigError, Device, Driver, HasHistory, Tag
 from edge_agent.envelope import Envelope
 from edge_agent.health import Health
 from edge_agent.housekeeping import Housekeeper
@@ -25,10 +25,11 @@ from edge_agent.ledger import Ledger
 from edge_agent.machines import tags_of
 from edge_agent.outbox import StoreOutbox
 from edge_agent.poller import Link
-from edge_agent.store import Issued, Store, StoreDamaged, StoreThread
+from edge_agent.settling import Settling, recalled_offset
+from edge_agent.store import Issued, Store, StoreDamaged, StoreError, StoreThread
 from edge_agent.summarizer import Summarizer
 from edge_agent.summarizer.site import basis_of
-from edge_agent.timestamps import rfc3339_ms
+from edge_agent.timeline import Timeline
 from edge_agent.uplink import Uplink
 from edge_agent.verbs import Verbs, muted_fact
 
@@ -54,8 +55,7 @@ class Agent:
         self.configuration = configuration
         self._settings = configuration.agent
         self._mqtt = configuration.mqtt
-        self._clock = clock or SystemClock()
-        self._started = self._clock.now()
+        self._clock = Timeline(clock or SystemClock())
         self._stop = asyncio.Event()
         self._folder = data_folder(self._settings)
         self._publisher = record.Publisher(
@@ -74,7 +74,7 @@ class Agent:
         self._stop.set()
 
     async def run(self) -> None:
-        """Read, store, summarize and forward until `stop`, SIGTERM or SIGINT; nothing before the clock is set.
+        """Read, store, summarize and forward until `stop`, SIGTERM or SIGINT.
 
         A store that turns out to be damaged is put aside, and everything begins anew with an empty one.
 
@@ -86,27 +86,10 @@ class Agent:
         for number in (signal.SIGTERM, signal.SIGINT):
             with suppress(ValueError):  # not in the main thread: a test stops the agent itself
                 loop.add_signal_handler(number, self.stop)
-        await self._await_the_time()
-        if self._stop.is_set():
-            return
         try:
             await self._run_with_a_store()
         except StoreDamaged:
             await self._run_with_a_store()
-
-    async def _await_the_time(self) -> None:
-        """Wait while the clock is plainly not set, as without a battery before the first answer of a time server.
-
-        Readings of 1970 would belong to no shift, and the way from there to today would be a hundred million windows.
-        """
-        if self._clock.now() >= EARLIEST_NS:
-            return
-        log.error("the clock is not set (%s): nothing is read until it is", rfc3339_ms(self._clock.now()))
-        systemd.notify("READY=1", "STATUS=waiting for the clock to be set")
-        while self._clock.now() < EARLIEST_NS and not self._stop.is_set():
-            systemd.notify("WATCHDOG=1")
-            await self._clock.sleep_until(self._clock.monotonic() + NS_PER_S)
-        self._started = self._clock.now()
 
     async def _run_with_a_store(self) -> None:
         store = await asyncio.to_thread(Store, self._folder)
@@ -120,8 +103,9 @@ class Agent:
             log.info("stopped")
 
     def _begin(self, store: Store) -> None:
-        now, alive = self._clock.now(), store.fact("alive")
-        self._alive = alive
+        self._alive = alive = store.fact("alive")
+        self._clock.begin(alive, recalled_offset(store, alive, self._clock.monotonic()))
+        self._started = now = self._clock.now()
         identity = store.begin(now)
         basis = bases.write(basis_of(self.configuration, self._publisher))
         store.remember_configuration(self.configuration.hash, self.configuration.document, now, basis)
@@ -138,6 +122,7 @@ class Agent:
 
     async def _run_lanes(self, store: Store) -> None:
         self._intake = Intake(self._tag_states())
+        self._settling = Settling(self._clock, self._thread, self._intake)
         self._links = self._make_links()
         self._uplink = await self._make_uplink()
         self._summarizer = Summarizer(self.configuration, self._thread, self._uplink, self._publisher, self._clock)
@@ -162,8 +147,9 @@ class Agent:
             asyncio.create_task(lane, name=name)
             for name, lane in (
                 ("commit", self._thread.run()),
-                ("summarize", self._summarizer.run()),
-                ("ledger", Ledger(self._thread, self._envelope, self._clock, self._uplink.wake).run()),
+                ("clock", self._settling.run(self._links)),
+                ("summarize", self._settling.after(self._summarizer.run)()),
+                ("ledger", self._settling.after(self._ledger().run)()),
                 ("health", self._health().run()),
                 ("tidy", Housekeeper(self._thread, self.configuration.buffer, self._clock, self._alive).run()),
                 ("watchdog", self._pet_watchdog()),
@@ -181,9 +167,16 @@ class Agent:
             for task in (stop, *lanes):
                 task.cancel()
             await asyncio.gather(stop, *lanes, return_exceptions=True)
-        await self._summarizer.close_due()
+        self._settling.end()
+        with suppress(StoreError):
+            await self._settling.note_loss()
+        if self._clock.settled:
+            await self._summarizer.close_due()
 
     # --------------------------------------------------------------------------------------------- wiring
+
+    def _ledger(self) -> Ledger:
+        return Ledger(self._thread, self._envelope, self._clock, self._uplink.wake)
 
     def _health(self) -> Health:
         most = self.configuration.buffer.max_size
@@ -225,8 +218,8 @@ class Agent:
         fill = None
         if isinstance(driver, HasHistory):
             kept = self.configuration.buffer.keep_readings
-            fill = Backfill(driver, devices, self._intake, self._thread, self._clock, kept).run
-        return Link(key, driver, devices, self._intake, self._thread.append, self._clock, fill=fill)
+            fill = self._settling.after(Backfill(driver, devices, self._intake, self._thread, self._clock, kept).run)
+        return Link(key, driver, devices, self._intake, self._settling.append, self._clock, fill=fill)
 
     async def _make_uplink(self) -> Uplink:
         take = self._thread.store.take_number
@@ -261,7 +254,7 @@ class Agent:
             stalled = [
                 name
                 for name, seen in (("store", self._thread.last_try), ("summarizer", self._summarizer.last_tick))
-                if now - seen > STALLED_NS
+                if now - seen > STALLED_NS and (name == "store" or self._clock.settled)
             ]
             if stalled:
                 log.error("no progress in: %s", ", ".join(stalled))

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from edge_agent import record
-from edge_agent.clock import Clock
 from edge_agent.contract import NS_PER_S
 from edge_agent.envelope import Envelope
 from edge_agent.intake import Intake
 from edge_agent.poller import Link
 from edge_agent.states import EXPIRY_S, REPEAT_NS
 from edge_agent.store import StoreError, StoreThread
+from edge_agent.timeline import Timeline
 from edge_agent.uplink import Uplink
 
 log = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ class Health:
 
     def __init__(
         self, links: Sequence[Link], intake: Intake, thread: StoreThread, uplink: Uplink, envelope: Envelope,
-        clock: Clock, max_size: int,
+        clock: Timeline, max_size: int,
     ) -> None:  # fmt: skip
         self._links = links
         self._intake = intake
@@ -50,6 +50,7 @@ class Health:
         figures, uplink = await self._thread.call(self._thread.store.figures), self._uplink.figures()
         data = record.health_data(
             uptime_s=(self._clock.monotonic() - self._began) // NS_PER_S,
+            clock_ahead_s=round(self._clock.ahead_of_clock() / NS_PER_S, 3),
             devices={
                 one.device: {
                     "connected": one.connected,

@@ -170,6 +170,47 @@ class Intake:
             rows.append(_row(state, last_seen + 1, None, Quality.BAD, cause, last_seen + 1))
         return rows
 
+    def leapt(self, tags: Iterable[Tag], before: int, now: int) -> list[Row]:
+        """The rows for a time that never was: the agent's own went from `before` to `now` in one moment.
+
+        Nothing is known of it; what held then still holds after it.
+        """
+        rows = []
+        for tag in tags:
+            state = self.states[tag]
+            if state.stream or state.value is NOTHING or state.quality == Quality.BAD:
+                continue
+            value, quality, cause = state.value, state.quality, state.cause
+            rows.append(_row(state, None, None, Quality.BAD, "agent_down", before + 1))
+            rows.append(_row(state, None, value, quality, cause, now))
+        return rows
+
+    def set_forward(self, ns: int, began: int) -> None:
+        """Date what was accepted since `began` later by `ns`, as `later` does with its rows."""
+        for state in self.states.values():
+            if state.stored:
+                state.stored += ns
+            if state.lost_since is not None and state.lost_since > began + 1:
+                state.lost_since += ns
+            if state.device_time is not None:
+                state.skew_ns -= ns
+
+
+def later(row: Row, ns: int) -> Row:
+    """The row dated later by `ns`. What the device's and its server's clocks said stays as it is."""
+    tag, time, cell, quality, cause, received, machine, source, server = row
+    return (
+        tag,
+        time + ns,
+        cell,
+        quality,
+        cause,
+        None if received is None else received + ns,
+        machine,
+        None if source is None else _after(time + ns, time + source),
+        None if server is None else _after(time + ns, time + server),
+    )
+
 
 def converted(state: TagState, reading: Reading) -> tuple[Value, Quality, str | None]:
     """Value, quality and cause of a reading as they are stored: scaled, and finite or BAD."""

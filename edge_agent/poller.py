@@ -279,6 +279,13 @@ class Link:
             if watched.figures.connected:
                 self._append(self._intake.lost(watched.polled, watched.last_seen, AGENT_DOWN))
 
+    def leapt(self, before: int, now: int) -> None:
+        """Say that the agent's time went from `before` to `now` in a moment: nothing is known of what lies between."""
+        for watched in self._watched:
+            if watched.figures.connected:
+                self._append(self._intake.leapt(watched.device.tags, before, now))
+                watched.last_seen = watched.stream_seen = now
+
     async def _read(self, group: Group, watched: Watched) -> None:
         began = self._clock.monotonic()
         try:

@@ -11,7 +11,6 @@ from dataclasses import asdict
 from typing import Any
 
 from edge_agent import __version__, control, record
-from edge_agent.clock import Clock
 from edge_agent.config import Configuration
 from edge_agent.contract import NS_PER_S, ConfigError
 from edge_agent.desk import Desk, Request
@@ -22,6 +21,7 @@ from edge_agent.poller import Link
 from edge_agent.report import gathered
 from edge_agent.store import StoreError, StoreThread
 from edge_agent.summarizer import Summarizer
+from edge_agent.timeline import Timeline
 from edge_agent.timestamps import rfc3339
 from edge_agent.uplink import Uplink
 
@@ -40,7 +40,7 @@ class Verbs:
     """The verbs of one running agent."""
 
     def __init__(
-        self, configuration: Configuration, clock: Clock, thread: StoreThread, intake: Intake, links: Sequence[Link],
+        self, configuration: Configuration, clock: Timeline, thread: StoreThread, intake: Intake, links: Sequence[Link],
         uplink: Uplink, summarizer: Summarizer, envelope: Envelope, started: int,
     ) -> None:  # fmt: skip
         self._configuration = configuration
@@ -74,6 +74,9 @@ class Verbs:
             "pid": os.getpid(),
             "started": self._started,
             "now": self._clock.now(),
+            "clock": self._clock.trust(),
+            "clock_ahead_s": round(self._clock.ahead_of_clock() / NS_PER_S, 3),
+            "settled": self._clock.settled,
             "cpu_s": round(time.process_time(), 3),
             "configuration": self._configuration.hash,
             "directory": str(self._configuration.directory),

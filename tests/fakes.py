@@ -30,6 +30,7 @@ class FakeClock:
         self._monotonic = 0
         self._sleepers: list[tuple[int, int, asyncio.Future[None]]] = []
         self._count = 0
+        self.trusted: Trust = "synchronized"
 
     def now(self) -> int:
         return self._now
@@ -38,7 +39,7 @@ class FakeClock:
         return self._monotonic
 
     def trust(self) -> Trust:
-        return "synchronized"
+        return self.trusted
 
     def step_wall(self, ns: int) -> None:
         """Set the wall clock, as an operator would; monotonic time does not notice."""

@@ -183,7 +183,8 @@ async def test_suspected_record_that_is_sent_while_the_lanes_begin_is_not_fetche
     suspects = Suspects()
     suspects.lost([0, 1, 2], Lost("the broker hung up", by_broker=True))
     lanes = Lanes(outbox, Settler(outbox, 1, 1), suspects, SystemClock(), batch=100, backlog_per_s=1e6)
-    beginning, sent = asyncio.create_task(lanes.begin()), []
+    beginning = asyncio.create_task(lanes.begin())
+    sent: list[int] = []
     while len(sent) < 2:  # as when the broker answers for the status meanwhile
         await asyncio.sleep(0)
         if isinstance(one := lanes.next(), Waiting):

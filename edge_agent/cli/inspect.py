@@ -60,6 +60,10 @@ def _print_status(answer: dict[str, Any]) -> None:
 
     print(f"{answer['agent']} {answer['version']}, process {answer['pid']}, since {rfc3339_ms(answer['started'])}")
     print(f"configuration {answer['directory']}, {answer['configuration'][:19]}…\n")
+    if not answer["settled"]:
+        print("the clock is not set: readings wait in memory until it is\n")
+    elif abs(answer["clock_ahead_s"]) >= 1:
+        print(f"the clock was set: the agent's time is {answer['clock_ahead_s']:.0f} s ahead of it\n")
     rows = [
         [one["device"], one["driver"], "connected" if one["connected"] else "lost", ago(one["since"]),
          str(one["polls"]), str(one["skipped"]), str(one["readings"]), one["error"] or ""]

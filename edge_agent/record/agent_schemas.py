@@ -64,6 +64,10 @@ AGENT_DATA: dict[str, Schema] = {
     "health": an_object(
         {
             "uptime_s": _NATURAL,
+            "clock_ahead_s": {
+                "type": "number",
+                "description": "how far the agent's time is ahead of the gateway's clock, which was set",
+            },
             "devices": {
                 "type": "object",
                 "additionalProperties": an_object(

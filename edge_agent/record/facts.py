@@ -176,17 +176,22 @@ def status_data(
 
 
 def health_data(
-    *, uptime_s: int, devices: Mapping[str, Mapping[str, Any]], buffer: Mapping[str, Any], uplink: Mapping[str, Any]
-) -> dict[str, Any]:
+    *, uptime_s: int, clock_ahead_s: float, devices: Mapping[str, Mapping[str, Any]], buffer: Mapping[str, Any],
+    uplink: Mapping[str, Any],
+) -> dict[str, Any]:  # fmt: skip
     """The data of the agent's retained health: counts since its start, and the state of its buffer.
 
     Args:
         uptime_s: since the start, on the monotonic clock.
+        clock_ahead_s: how far the agent's time is ahead of the machine's clock, which was set.
         devices: by name: `connected`, `polls`, `skipped`, `readings`, `bad_tags`, `skew_s`.
         buffer: `bytes`, `max_bytes`, `waiting`, `dead_letters`, `dropped`, `sacrificed`, `error`.
         uplink: `protocol`, `accepted`, `refused`, `slowed`, `reconnects`.
     """
-    return {"uptime_s": uptime_s, "devices": dict(devices), "buffer": dict(buffer), "uplink": dict(uplink)}
+    return {
+        "uptime_s": uptime_s, "clock_ahead_s": clock_ahead_s, "devices": dict(devices), "buffer": dict(buffer),
+        "uplink": dict(uplink),
+    }  # fmt: skip
 
 
 def _constant_shift(calendar: Calendar, found: WindowData) -> str | None:
