@@ -21,8 +21,9 @@ DAY_NS = 86_400 * NS_PER_S
 FULL_RATIO, LEFT_RATIO = 0.95, 0.90
 """Of `max_size`: when something has to go, and how much may stay. The write-ahead log needs some, too."""
 STEP_BYTES = 4 * 2**20
-FULL_STEP_BYTES = 2**20
-"""So much is deleted in one transaction: commits do not wait long, and on a full disk the log needs as much room."""
+FULL_STEP_BYTES, SMALL_STEP = 2**20, 4
+"""So much is deleted in one transaction, of a small database no more than one part of so many: commits do not wait
+long, and on a full disk the log needs as much room."""
 LOOK_ROWS = 20_000
 CHECK_S = 2.0
 """Commits wait so long at most, once, after a run that did not end in good order."""
@@ -110,11 +111,11 @@ class Housekeeper:
             return most < room.size() < before
         return self._shrink_to is not None
 
-    def _sacrifice(self, until: int, *, waiting: bool = True) -> bool:
-        """Delete until so many bytes are used, records that wait only with `waiting`; whether there was anything."""
+    def _sacrifice(self, until: int, *, needed: bool = True) -> bool:
+        """Delete until so many bytes are used, what is needed only with `needed`; whether there was anything."""
         store = self._thread.store
         with store.transaction():
-            gone = store.room.sacrifice(until, self.now() - self._settings.keep_readings, waiting=waiting)
+            gone = store.room.sacrifice(until, self.now() - self._settings.keep_readings, needed=needed)
             for name, count in gone.items():
                 store.set_fact(f"sacrificed.{name}", (store.fact(f"sacrificed.{name}") or 0) + count)
         now = self._clock.monotonic()
@@ -126,16 +127,18 @@ class Housekeeper:
     def _leave_full_disk(self, full_now: bool) -> None:
         """Others have filled the disk: free the ballast, and have free pages in the database, so that the rest goes on.
 
-        Records that wait stay: what the agent is for is not given up for what others write. When nothing else is left
-        to go, readings are dropped in memory, and counted. Nothing is given back to the disk, which others would take.
+        What is needed stays, records that wait and readings of open windows: it is not given up for what others write.
+        When nothing else is left to go, readings are dropped in memory, and counted. Nothing is given back to the disk,
+        which others would take.
         """
         room = self._thread.store.room
         if not self._full:
             self._full = True
             room.drop_ballast()
             log.error("the disk is full: the ballast is freed, and the least valuable rows go; make room on it")
-        if full_now or room.free() < FULL_STEP_BYTES:
-            self._sacrifice(room.used() - FULL_STEP_BYTES, waiting=False)
+        used, short = room.used(), FULL_STEP_BYTES - room.free() - room.on_disk()
+        if short > 0:
+            self._sacrifice(used - min(short, used // SMALL_STEP), needed=False)
         room.begin_log_anew()
         if not full_now and room.take_ballast():
             self._full = False

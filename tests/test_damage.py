@@ -80,6 +80,19 @@ def header(folder: Path, chance: random.Random) -> None:
     overwrite(folder / DATABASE, chance.randrange(16), bytes([chance.randrange(1, 255)]) * 8)
 
 
+def header_zeroed(folder: Path, chance: random.Random) -> None:
+    checkpointed(folder)
+    overwrite(folder / DATABASE, 0, bytes(chance.choice([16, 100, 512, PAGE])))
+
+
+def log_zeroed(folder: Path, chance: random.Random) -> None:
+    """From a random place to the end: what a file system may leave of what was not synced."""
+    path = folder / f"{DATABASE}-wal"
+    size = path.stat().st_size
+    at = chance.randrange(size)
+    overwrite(path, at, bytes(size - at))
+
+
 def truncated(folder: Path, chance: random.Random) -> None:
     checkpointed(folder)
     path = folder / DATABASE
@@ -127,8 +140,8 @@ def value_flipped(folder: Path, chance: random.Random) -> None:
 
 
 DAMAGES: list[Callable[[Path, random.Random], None]] = [
-    torn_page, zeroed_pages, header, truncated, emptied, removed, log_removed, log_truncated, log_flipped,
-    identity_damaged, value_flipped,
+    torn_page, zeroed_pages, header, header_zeroed, truncated, emptied, removed, log_removed, log_truncated,
+    log_flipped, log_zeroed, identity_damaged, value_flipped,
 ]  # fmt: skip
 
 

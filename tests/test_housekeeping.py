@@ -16,7 +16,9 @@ from edge_agent.clock import Trust
 from edge_agent.config.models import BufferSettings
 from edge_agent.housekeeping import DAY_NS, Housekeeper
 from edge_agent.store import Draft, Issued, Store, StoreError, StoreThread
+from edge_agent.store.records import Progress
 from edge_agent.store.room import BALLAST, BALLAST_BYTES
+from edge_agent.timestamps import rfc3339
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="a file system of its own takes root")
 
@@ -207,6 +209,48 @@ async def test_databases_that_were_put_aside_are_bounded_too_and_the_newest_stay
         os.utime(path, (number, number))
     await floor.keep()
     assert sorted(path.name[-1] for path in floor.store.folder.glob("*.damaged-*")) == ["2", "3"]
+
+
+def opened(floor: Floor, *borders: int) -> None:
+    with floor.store.transaction():
+        for number, border in enumerate(borders):
+            floor.store.records.set_progress("press", f"{number}", Progress(border))
+
+
+async def test_what_open_windows_need_does_not_go_for_what_others_write(floor: Floor) -> None:
+    floor.readings("plc.count", 3_000, START)
+    floor.records(10)
+    opened(floor, START + 2_000, START + 1_000)
+    with floor.store.transaction():
+        floor.store.room.sacrifice(0, 0, needed=False)
+    times = [one.time - START for one in floor.store.readings.page(limit=5_000)]
+    assert times == list(range(999, 3_000))
+    assert floor.left()["production"] == 10
+
+
+async def test_counter_can_still_be_counted_over_every_open_window_when_its_readings_had_to_go(floor: Floor) -> None:
+    floor.readings("plc.count", 3_000, START)
+    floor.store.append([row(floor.ids["plc.count"], START + 3_000, None, 2, "device_offline")], START)
+    opened(floor, START + 1_000, START + 2_500)
+    with floor.store.transaction():
+        gone = floor.store.room.sacrifice(0, 2**62)
+    left = [(one.time - START, one.value) for one in floor.store.readings.page(limit=5_000)]
+    assert left == [(999, 999), (2_499, 2_499), (2_999, 2_999), (3_000, None)]
+    assert gone["old_readings"] == 3_001 - 4
+
+
+async def test_job_that_is_open_is_a_border_too(floor: Floor) -> None:
+    floor.readings("plc.count", 3_000, START)
+    opened(floor, START + 2_500)
+    for key, topic, is_open in (("1", "t/1", True), ("2", "t/2", False)):
+        start = rfc3339(START + 1_000 * int(key))
+        data = json.dumps({"data": {"open": is_open}}).encode()
+        with floor.store.transaction():
+            draft = Draft("job", topic, "s", {}, f"s/job/{start}")
+            floor.store.issue([draft], lambda *_, made=data: made, START)
+    with floor.store.transaction():
+        floor.store.room.sacrifice(0, 2**62)
+    assert [one.time - START for one in floor.store.readings.page(limit=5_000)] == [999, 2_499, 2_999]
 
 
 async def test_number_of_the_newest_row_is_never_given_again(floor: Floor) -> None:

@@ -9,45 +9,21 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
+from image_disk import made, mounted, needs_loop
 from power_writer import payload_of
 
 from edge_agent.store import Store
 
 HERE = Path(__file__).parent
-MB = 64
-
-
-def _can_mount() -> bool:
-    if os.geteuid() != 0 or shutil.which("mkfs.ext4") is None:
-        return False
-    return subprocess.run(["losetup", "-f"], capture_output=True, check=False).returncode == 0
-
-
-needs_loop = pytest.mark.skipif(not _can_mount(), reason="a power cut takes root, mkfs.ext4 and a loop device")
-
-
-@contextmanager
-def mounted(image: Path, at: Path, *options: str) -> Iterator[Path]:
-    at.mkdir(exist_ok=True)
-    subprocess.run(["mount", "-o", ",".join(("loop", *options)), str(image), str(at)], check=True)
-    try:
-        yield at
-    finally:
-        subprocess.run(["umount", "-l", str(at)], check=True)
 
 
 def cut(folder: Path, seconds: float) -> tuple[Path, int, int, int]:
     """A copy of the image at a power cut; the epoch, and how many records and readings were told to be durable."""
     image, copy = folder / "image", folder / "copy"
     if not image.exists():
-        with image.open("wb") as file:
-            file.truncate(MB * 2**20)
-        subprocess.run(["mkfs.ext4", "-q", "-F", str(image)], check=True)
+        made(image)
     with mounted(image, folder / "disk", "commit=600") as disk:
         command = [sys.executable, str(HERE / "power_writer.py"), str(disk / "data")]
         writer = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)

@@ -88,13 +88,18 @@ class Agent:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.environment = {"STATE_DIRECTORY": str(folder / "data")}
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        environment = os.environ | {"STATE_DIRECTORY": str(self.folder / "data")}
+        environment = os.environ | self.environment
         with (self.folder / "log").open("ab") as log:
             command = [sys.executable, "-m", "edge_agent", "run", str(self.folder / "config")]
             self._process = subprocess.Popen(command, stderr=log, env=environment)
+
+    @property
+    def runs(self) -> bool:
+        return self._process is not None and self._process.poll() is None
 
     def end(self, number: signal.Signals) -> int:
         assert self._process
@@ -111,7 +116,7 @@ class Agent:
         return any(device["readings"] > 4 for device in self.status().get("devices", []))
 
     def close(self) -> None:
-        if self._process and self._process.poll() is None:
+        if self._process and self.runs:
             self._process.kill()
             self._process.wait()
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from edge_agent.store.losses import Losses, consecutive
+from edge_agent.timestamps import parse
 
 BALLAST = "ballast"
 BALLAST_BYTES = 4 * 2**20
@@ -18,7 +20,10 @@ _ROWS = 5_000
 _LOOKED_AT = 1_000_000
 """So many of the oldest readings are looked at for what can go: a commit waits meanwhile."""
 _PROCESS = "('process', 'alarm')"
-
+_LAST = (
+    "SELECT id FROM reading WHERE machine = 1 AND tag = ? AND time < ? AND quality <= ? "
+    "ORDER BY time DESC, id DESC LIMIT 1"
+)
 
 _NOT_NEWEST = "position < (SELECT max(position) FROM record)"
 """The newest record stays: SQLite would give its number again, to one that whoever is past it would never see."""
@@ -39,25 +44,29 @@ class Room:
         pages, free, size = (self._connection.execute(f"PRAGMA {name}").fetchone()[0] for name in names)
         return int((pages - free) * size)
 
-    def sacrifice(self, until: int, horizon: int, *, waiting: bool = True) -> dict[str, int]:
+    def sacrifice(self, until: int, horizon: int, *, needed: bool = True) -> dict[str, int]:
         """Delete until no more than so many bytes are used, the least valuable first; how many of what.
 
         Args:
             until: bytes.
             horizon: readings from before this time can change nothing any more.
-            waiting: whether records that the broker has not answered for may go, too; last.
+            needed: whether what is still needed may go, too: readings of windows and jobs that are open, and, last,
+                records that the broker has not answered for.
         """
         gone: dict[str, int] = {}
+        borders = self._borders()
+        kept = json.dumps(self._anchors(borders))
+        open_since = 2**62 if needed else min(borders, default=0)
         for name, step in (
             ("spare_readings", self._spare_readings),
-            ("old_readings", lambda: self._machines_readings(horizon)),
+            ("old_readings", lambda: self._machines_readings(horizon, kept)),
             ("accepted_records", self._accepted_records),
-            ("open_readings", lambda: self._machines_readings(2**62)),
+            ("open_readings", lambda: self._machines_readings(open_since, kept)),
             ("dead_letters", self._dead_letters),
             ("process_records", lambda: self._waiting_records(f"type IN {_PROCESS}")),
             ("records", lambda: self._waiting_records(f"type NOT IN {_PROCESS}")),
         ):
-            count = 0 if name in ("process_records", "records") and not waiting else self._until(until, step)
+            count = 0 if name in ("process_records", "records") and not needed else self._until(until, step)
             if count:
                 gone[name] = count
         return gone
@@ -71,23 +80,43 @@ class Room:
     def _spare_readings(self) -> int:
         return self._readings("machine = 0")
 
-    def _machines_readings(self, before: int) -> int:
-        """Of each tag the newest stay: what holds now is not to be forgotten."""
-        newest = (
-            "(SELECT id FROM reading AS newest WHERE newest.machine = 1 AND newest.tag = reading.tag "
-            "ORDER BY newest.time DESC, newest.id DESC LIMIT 1)"
-        )
-        return self._readings(f"machine = 1 AND time < {before} AND id != {newest}")
+    def _machines_readings(self, before: int, kept: str) -> int:
+        return self._readings(f"machine = 1 AND time < {before}", kept)
 
-    def _readings(self, where: str) -> int:
+    def _borders(self) -> list[int]:
+        """Up to where windows of any size are closed, and since when jobs are open, in ns since 1970 UTC."""
+        db = self._connection
+        closed = [time for (time,) in db.execute("SELECT DISTINCT closed_until FROM progress")]
+        jobs = db.execute(
+            "SELECT key, json_extract(CAST(payload AS TEXT), '$.data.open') FROM record "
+            "WHERE position IN (SELECT max(position) FROM record WHERE type = 'job' GROUP BY topic)"
+        )
+        return closed + [parse(key.rpartition("/")[2]) for key, is_open in jobs if is_open]
+
+    def _anchors(self, borders: Sequence[int]) -> list[int]:
+        """The ids of readings that stay: of each machine's tag the newest, and the last good one before each border.
+
+        What holds now is not to be forgotten; and what a counter has counted since a border is still counted, though
+        not when, from the reading before it to the next one that is left.
+        """
+        db = self._connection
+        found: set[int] = set()
+        for (tag,) in db.execute("SELECT id FROM tag WHERE machine = 1").fetchall():
+            for quality, before in [(2, 2**62), *((1, border) for border in (*borders, 2**62))]:
+                found.update(db.execute(_LAST, (tag, before, quality)).fetchone() or ())
+        return sorted(found)
+
+    def _readings(self, where: str, kept: str = "[]") -> int:
         db = self._connection
         # The newest reading stays whatever it is, for the same reason as the newest record.
         oldest = f"id < min((SELECT min(id) FROM reading) + {_LOOKED_AT}, (SELECT max(id) FROM reading))"  # noqa: S608
-        ids = f"SELECT id FROM reading WHERE {oldest} AND {where} ORDER BY id LIMIT {_ROWS}"  # noqa: S608 - ours
-        found = db.execute(f"SELECT count(*), min(time), max(time), max(machine) FROM reading WHERE id IN ({ids})")  # noqa: S608
+        spared = "id NOT IN (SELECT value FROM json_each(:kept))"
+        ids = f"SELECT id FROM reading WHERE {oldest} AND {where} AND {spared} ORDER BY id LIMIT {_ROWS}"  # noqa: S608
+        figures = "count(*), min(time), max(time), max(machine)"
+        found = db.execute(f"SELECT {figures} FROM reading WHERE id IN ({ids})", {"kept": kept})  # noqa: S608 - ours
         count, start, end, machine = found.fetchone()
         if count:
-            db.execute(f"DELETE FROM reading WHERE id IN ({ids})")  # noqa: S608 - ours
+            db.execute(f"DELETE FROM reading WHERE id IN ({ids})", {"kept": kept})  # noqa: S608 - ours
             if machine:
                 self._losses.add("readings", CAUSE, start=start, until=end + 1, count=count)
         return int(count)
@@ -132,6 +161,11 @@ class Room:
         """Bytes of the database that hold nothing."""
         return self.size() - self.used()
 
+    def on_disk(self) -> int:
+        """Bytes that the disk still has for us."""
+        room = os.statvfs(self._folder)
+        return room.f_bavail * room.f_frsize
+
     def size(self) -> int:
         """Bytes of the database's file, with its free pages."""
         pages, size = (self._connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
@@ -163,8 +197,7 @@ class Room:
         with suppress(OSError):
             if self._ballast.exists() and self._ballast.stat().st_size == BALLAST_BYTES:
                 return True
-            room = os.statvfs(self._folder)
-            if room.f_bavail * room.f_frsize < 4 * BALLAST_BYTES:
+            if self.on_disk() < 4 * BALLAST_BYTES:
                 return False
             with self._ballast.open("wb") as file:
                 os.posix_fallocate(file.fileno(), 0, BALLAST_BYTES)
