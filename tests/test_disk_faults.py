@@ -49,7 +49,6 @@ def test_file_system_that_turns_read_only_stops_nothing_but_the_storing(place: t
     assert after["cpu_s"] - before["cpu_s"] < 2.0, "no loop that is busy"
     log = (site.agent.folder / "log").read_text().splitlines()
     assert len([line for line in log if "readings cannot be stored" in line]) == 1
-    print("\n".join(log), len(site.events()), site.agent.status()["uplink"])
     assert len(log) < 40, log
     site.agent.end(signal.SIGKILL)
     disk.mend()
