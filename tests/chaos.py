@@ -137,10 +137,13 @@ class Chaos:
                 self.counts["starts again"] += 1
                 time.sleep(1.0)
                 self.agent.start()
-            assert time.monotonic() < began + START_S, "no agent that reads"
+            assert time.monotonic() < began + START_S, f"no agent that reads; its log ends with\n{self._log_end()}"
             time.sleep(0.05)
         if timed:
             self.slowest_start_s = max(self.slowest_start_s, time.monotonic() - began)
+
+    def _log_end(self) -> str:
+        return "".join((self.agent.folder / "log").read_text().splitlines(keepends=True)[-30:])
 
     # ------------------------------------------------------------------------------------------- sudden faults
 
@@ -251,7 +254,10 @@ class Chaos:
             status = self.agent.status()
             return max(ends, default="") > late and status.get("buffer", {}).get("waiting") == 0
 
-        until(settled, PATIENCE_S, "everything delivered")
+        try:
+            until(settled, PATIENCE_S, "everything delivered")
+        except AssertionError as error:
+            raise AssertionError(f"{error}; {self.agent.status()}; the log ends with\n{self._log_end()}") from error
         time.sleep(1.0)
         events = received()
         issued = list(control.ask(socket, "issued"))

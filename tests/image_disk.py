@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -57,6 +58,10 @@ class Disk:
         subprocess.run(["mount", "-o", options, str(self.image), str(self.at)], check=True)
 
     def _unmount(self) -> None:
+        for _ in range(50):  # what was killed just now may still be on its way out
+            if subprocess.run(["umount", str(self.at)], check=False, capture_output=True).returncode == 0:
+                return
+            time.sleep(0.1)
         subprocess.run(["umount", str(self.at)], check=True)
 
     def lose_power(self) -> None:

@@ -7,6 +7,8 @@ import os
 import random
 import shutil
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -244,6 +246,34 @@ def test_salvage_of_a_table_that_cannot_be_read_ends_in_time_with_what_came_befo
         assert copied["record"] == len(issued)
         assert copied["reading"] < 600_000
     assert took_s[1] < took_s[0] / 2, "row by row it would take longer than there is time"
+
+
+def test_salvage_ends_with_an_agent_that_is_killed(tmp_path: Path) -> None:
+    with Store(tmp_path) as store:
+        store.begin(START)
+        store.append([row(1, START + n, n, machine=0) for n in range(1_000_000)], START)
+    (tmp_path / "old").mkdir()
+    shutil.copyfile(tmp_path / DATABASE, tmp_path / "old" / DATABASE)
+    connect(tmp_path / "new").close()
+    program = (
+        "import sys, pathlib as p; from edge_agent.store.salvage import salvage; salvage(*map(p.Path, sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "old" / DATABASE), str(tmp_path / "new")]
+    agent = subprocess.Popen(command)
+    children = Path(f"/proc/{agent.pid}/task/{agent.pid}/children")
+    while not (child := children.read_text().strip()):
+        time.sleep(0.01)
+    while not (maps := Path(f"/proc/{child}/maps")).exists() or "sqlite" not in maps.read_text():
+        time.sleep(0.01)
+    agent.kill()
+    agent.wait()
+    until = time.monotonic() + 20
+    while (found := Path(f"/proc/{child}/stat")).exists() and " Z " not in found.read_text():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    with sqlite3.connect(tmp_path / "new") as db:
+        assert db.execute("SELECT count(*) FROM reading").fetchone() == (0,), "what it copied is committed at its end"
+    db.close()
 
 
 def test_older_copy_of_the_database_is_found_out_also_one_of_an_earlier_epoch(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from edge_agent.config.models import MqttSettings
 from edge_agent.uplink import Limits, Uplink, Waiting
+from edge_agent.uplink.settle import Outbox
 
 STATUS = "edge/v1/acme/lyon/_agents/gw1/status"
 QUICK = Limits(
@@ -77,7 +78,7 @@ async def until(condition: Callable[[], bool], limit_s: float = 10) -> None:
             await asyncio.sleep(0.005)
 
 
-def make_uplink(outbox: MemoryOutbox, url: str, *, limits: Limits = QUICK, **settings: Any) -> Uplink:
+def make_uplink(outbox: Outbox, url: str, *, limits: Limits = QUICK, **settings: Any) -> Uplink:
     return Uplink(
         MqttSettings.model_validate({"url": url, **settings}),
         "gw1",

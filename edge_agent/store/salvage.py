@@ -6,8 +6,11 @@ no more in which epoch it is than that a new one must begin. The damaged file is
 
 from __future__ import annotations
 
+import ctypes
 import json
+import os
 import resource
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -19,6 +22,7 @@ from pathlib import Path
 SECONDS = 7.0
 """An agent must have begun within ten seconds; what is not copied by then stays in the damaged file."""
 MEMORY_BYTES = 2 * 2**30
+_PR_SET_PDEATHSIG = 1
 _CHUNK = 4_096
 _FURTHEST = 2**40
 _SMALL = ("fact", "topic", "tag", "configuration", "applied", "progress", "entry", "reopened", "hole", "loss")
@@ -31,7 +35,7 @@ _INDEXED = {"record": "idx_record_epoch_number"}
 def salvage(damaged: Path, new: Path) -> dict[str, int] | None:
     """Copy what can be read to `new`, which has our schema and nothing else: rows by table; None: nothing can be."""
     program = "from edge_agent.store.salvage import main; main()"
-    command = [sys.executable, "-c", program, str(damaged), str(new), str(SECONDS)]
+    command = [sys.executable, "-c", program, str(damaged), str(new), str(SECONDS), str(os.getpid())]
     try:
         run = subprocess.run(command, capture_output=True, timeout=SECONDS + 2, check=True)  # noqa: S603 - ours
         found: dict[str, int] = json.loads(run.stdout)
@@ -221,7 +225,10 @@ class _Salvage:
 
 def main() -> None:
     """Do it, and print how many rows of each table are in the new database."""
-    damaged, new, seconds = sys.argv[1:]
+    damaged, new, seconds, agent = sys.argv[1:]
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # an agent that is killed begins anew, and so does this
+    if os.getppid() != int(agent):
+        sys.exit("the agent has ended")
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     print(json.dumps(_Salvage(Path(damaged), Path(new), float(seconds)).run()))  # noqa: T201 - it is a program's answer
 
