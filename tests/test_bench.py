@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
+from brokers import needs_mosquitto
 
-from bench import isolation, metrics, modbus, opcua, store
+from bench import isolation, metrics, modbus, opcua, outage, store
 from bench.figures import Figure, document, middle, table
 
 
@@ -35,6 +36,15 @@ def test_bench_store_and_metrics_give_their_figures(tmp_path: Path) -> None:
     figures = store.run(tmp_path, seconds=0.1, group=100) + metrics.run(tmp_path, seconds=0.1)
     assert all(figure.value > 0 for figure in figures)
     assert len({figure.name for figure in figures}) == len(figures)
+
+
+@needs_mosquitto
+def test_bench_outage_loses_nothing_that_was_committed_and_doubles_nothing(tmp_path: Path) -> None:
+    figures = {figure.name.partition(",")[2].partition(",")[0]: figure for figure in outage.run(tmp_path, 4.0, 2)}
+    bars = [figure for figure in figures.values() if figure.bar is not None]
+    assert len(bars) == 3
+    assert [figure.verdict for figure in bars] == ["ok"] * 3
+    assert figures[" readings stored per second"].value > 0
 
 
 @pytest.mark.parametrize(
