@@ -32,7 +32,7 @@ format: install
 	$(BIN)/ruff format .
 
 chaos: install  ## faults at random upon a real agent, and a scoreboard; FOR=30m
-	$(BIN)/python tests/chaos.py $(if $(FOR),--for $(FOR))
+	PYTHONPATH=. $(BIN)/python tests/chaos.py $(if $(FOR),--for $(FOR))
 
 bench: install
 	$(BIN)/python -m bench

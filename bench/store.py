@@ -18,6 +18,8 @@ from .figures import Figure
 
 GROUP = 5_000
 """Rows in one commit: 10,000 readings a second, a commit each 500 ms."""
+SMALL_GROUP = 50
+"""A gateway with a hundred readings a second."""
 TAGS = 10_000
 _COLUMNS = "tag, time, value, quality, cause, received, machine, source, server"
 _INSERT = f"INSERT INTO reading ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -27,14 +29,53 @@ def run(folder: Path, seconds: float, group: int = GROUP) -> list[Figure]:
     """Rows a second and bytes a row; both stores take turns, group by group."""
     bare = _bare(folder / "bare")
     with closing(bare):
-        ours_s, theirs_s, groups = asyncio.run(_take_turns(folder / "ours", bare, seconds, group))
+        took, theirs_s = asyncio.run(_take_turns(folder / "ours", bare, seconds, group))
     size = sum(path.stat().st_size for path in (folder / "ours").glob(DATABASE))
-    rows = groups * group
+    rows, ours_s = len(took) * group, sum(took)
     return [
         Figure("Store, time for a durable row", ours_s / rows * 1e6, "µs", theirs_s / rows * 1e6, "µs, bare sqlite3"),
         Figure("Store, durable rows per second", rows / ours_s, "1/s"),
         Figure("Store, disk for a reading", size / rows, "bytes"),
+        *(figure for some in (group, SMALL_GROUP) for figure in _commits(folder / f"{some}", seconds / 4, some)),
     ]
+
+
+def _commits(folder: Path, seconds: float, group: int) -> list[Figure]:
+    """How long a commit takes, and what is written to the disk for each reading, with its log and its checkpoints."""
+    took, written = asyncio.run(_commit(folder, seconds, group))
+    ordered = sorted(took)
+    return [
+        Figure(f"Store, commit of {group:,} readings, median", ordered[len(took) // 2] * 1e3, "ms"),
+        Figure(f"Store, commit of {group:,} readings, 99 %", ordered[len(took) * 99 // 100] * 1e3, "ms"),
+        Figure(f"Store, written for a reading, {group:,} a commit", written / (len(took) * group), "bytes"),
+    ]
+
+
+async def _commit(folder: Path, seconds: float, group: int) -> tuple[list[float], int]:
+    store = Store(folder)
+    store.begin(time.time_ns())
+    thread = StoreThread(store, SystemClock(), NS_PER_S // 2)
+    took: list[float] = []
+    before, end = _written(), time.monotonic() + seconds
+    try:
+        for rows in rows_of(group):
+            began = time.perf_counter()
+            thread.append(rows)
+            await thread.flush()
+            took.append(time.perf_counter() - began)
+            if time.monotonic() >= end:
+                break
+    finally:
+        await thread.close()
+    return took, _written() - before
+
+
+def _written() -> int:
+    """Bytes that this process has had written to disks so far."""
+    for line in Path("/proc/self/io").read_text(encoding="ascii").splitlines():
+        if line.startswith("write_bytes:"):
+            return int(line.split()[1])
+    return 0
 
 
 def rows_of(group: int) -> Iterator[list[Row]]:
@@ -47,23 +88,23 @@ def rows_of(group: int) -> Iterator[list[Row]]:
         number += group
 
 
-async def _take_turns(folder: Path, bare: sqlite3.Connection, seconds: float, group: int) -> tuple[float, float, int]:
+async def _take_turns(folder: Path, bare: sqlite3.Connection, seconds: float, group: int) -> tuple[list[float], float]:
     store = Store(folder)
     store.begin(time.time_ns())
     thread = StoreThread(store, SystemClock(), NS_PER_S // 2)
-    ours_s = theirs_s = 0.0
-    groups = 0
+    took: list[float] = []
+    theirs_s = 0.0
+    end = time.monotonic() + seconds
     try:
         for rows in rows_of(group):
             began = time.perf_counter()
             thread.append(rows)
             await thread.flush()
-            ours_s += (turn := time.perf_counter()) - began
+            took.append((turn := time.perf_counter()) - began)
             _insert(bare, rows)
             theirs_s += time.perf_counter() - turn
-            groups += 1
-            if ours_s + theirs_s >= seconds:
-                return ours_s, theirs_s, groups
+            if time.monotonic() >= end:
+                return took, theirs_s
     finally:
         await thread.close()
     raise AssertionError("the groups have no end")

@@ -6,6 +6,7 @@ wanted=""
 command -v mosquitto >/dev/null 2>&1 || [ -x /usr/sbin/mosquitto ] || wanted="$wanted mosquitto"
 command -v mosquitto_sub >/dev/null 2>&1 || wanted="$wanted mosquitto-clients"
 command -v socat >/dev/null 2>&1 || wanted="$wanted socat"
+ls /usr/lib/*/faketime/libfaketimeMT.so.1 /usr/local/lib/faketime/libfaketimeMT.so.1 2>/dev/null | grep -q . || wanted="$wanted libfaketime"
 command -v mbpoll >/dev/null 2>&1 || wanted="$wanted mbpoll"
 ls /usr/lib/*/libmodbus.so.5 /usr/lib/libmodbus.so.5 /usr/local/lib/libmodbus.so.5 2>/dev/null | grep -q . || wanted="$wanted libmodbus5"
 [ -z "$wanted" ] && exit 0

@@ -1,10 +1,10 @@
 """Faults at random upon a real agent, and an oracle that knows the truth: `make chaos FOR=30m`.
 
-    python tests/chaos.py --for 10m --faults kill,cut,outage --seed 3
+    PYTHONPATH=. python tests/chaos.py --for 10m --faults kill,cut,outage --seed 3
 
 A Modbus server counts parts in a process of its own; a subscriber with a persistent session keeps all that arrives. The
 agent has a disk and a clock of its own, where the machine allows it. It is killed, loses power, has its files damaged
-(as test_damage.py does it), its disk filled or turned read-only, its clock set; the broker is restarted, stands still,
+(bench/damages.py), its disk filled or turned read-only, its clock set; the broker is restarted, stands still,
 or refuses. Often two of these at once. In the end the counter stands still too, and what arrived is compared: with the
 store, record by record, and with the counter, to the part. Prints a scoreboard; exit code 1 on any breach.
 
@@ -27,6 +27,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import sqlite3
 import sys
@@ -41,9 +42,9 @@ from typing import Any
 from brokers import Mosquitto, Subscriber
 from faked_clock import FakedClock, has_faketime
 from image_disk import Disk, can_mount
-from test_damage import DAMAGES
 from test_whole_path import CONFIG, Agent, Server, until
 
+from bench.damages import DAMAGES
 from edge_agent import control
 from edge_agent.capture import against_store, read
 from edge_agent.contract import parse_duration
@@ -308,6 +309,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Faults at random upon a real agent.")
     parser.add_argument("--for", dest="duration", default="2m")
     parser.add_argument("--seed", type=int, default=int(time.time()))
+    parser.add_argument("--log", type=Path, help="where to keep the agent's log")
     parser.add_argument("--faults", default=",".join(FAULTS))
     given = parser.parse_args()
     faults = tuple(given.faults.split(","))
@@ -316,6 +318,8 @@ def main() -> int:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         chaos = Chaos(folder, stack, given.seed, faults)
+        if given.log:
+            stack.callback(lambda: shutil.copyfile(folder / "log", given.log))
         board = chaos.run(parse_duration(re.sub(r"(\d)m$", r"\1 min", given.duration)) / 1e9)
     sys.stdout.write(f"seed {given.seed}\n" + "".join(f"{name:32} {value}\n" for name, value in board.items()))
     return 1 if board["breach"] else 0

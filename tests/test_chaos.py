@@ -1,4 +1,4 @@
-"""A short form of `make chaos`."""
+"""A short form of `make chaos`: two minutes."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 from brokers import needs_mosquitto
-from chaos import Chaos
+from chaos import FAULTS, Chaos
 
 
 @needs_mosquitto
-@pytest.mark.parametrize("faults", [("kill", "outage"), ("kill", "damage")])
+@pytest.mark.parametrize("faults", [tuple(each for each in FAULTS if each != "damage"), ("kill", "damage", "outage")])
 def test_nothing_is_lost_doubled_or_altered_under_faults_at_random(tmp_path: Path, faults: tuple[str, ...]) -> None:
     with ExitStack() as stack:
-        board = Chaos(tmp_path, stack, 5, faults).run(30.0)
+        board = Chaos(tmp_path, stack, 5, faults).run(60.0)
     assert not board["breach"], board
-    assert board["kills"] >= 3
+    assert sum(board.get(each, 0) for each in faults) >= 10, board
     if "damage" not in faults:
-        assert board["parts in records"] == board["parts made"], board
+        assert board["parts in records"] == str(board["parts made"]), board
