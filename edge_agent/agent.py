@@ -95,7 +95,7 @@ class Agent:
         store = await asyncio.to_thread(Store, self._folder)
         self._thread = StoreThread(store, self._clock, self.configuration.buffer.commit)
         try:
-            await self._thread.call(self._begin, store)
+            await self._thread.call(store.with_room, self._begin, store)
             await self._run_lanes(store)
         finally:
             await self._thread.close()

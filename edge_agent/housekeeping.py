@@ -57,7 +57,7 @@ class Housekeeper:
 
     async def _do_some(self) -> bool:
         call, room = self._thread.call, self._thread.store.room
-        full_now = "full" in (self._thread.failing or "")
+        full_now = self._thread.failing is not None and room.is_full()
         if self._full or full_now:
             await call(self._leave_full_disk, full_now)
         if not self._checked:

@@ -50,6 +50,7 @@ class Disk:
     def __init__(self, folder: Path, at: Path, mb: int = MB) -> None:
         self.at = at
         self.image = made(folder / "image", mb)
+        self._others, self._full = at / "somebody else's", False
         at.mkdir(exist_ok=True)
         self._mount()
 
@@ -71,16 +72,20 @@ class Disk:
         self._unmount()
         copy.replace(self.image)
         self._mount()
+        if not self._full:
+            self._others.unlink(missing_ok=True)  # they had deleted it, which was not synced
 
     def fill(self) -> None:
         """Have somebody else write until there is no room."""
-        with (self.at / "somebody else's").open("wb", buffering=0) as file, suppress(OSError):
+        self._full = True
+        with self._others.open("wb", buffering=0) as file, suppress(OSError):
             while True:
                 file.write(bytes(2**16))
 
     def free(self) -> None:
         """Have them delete it again."""
-        (self.at / "somebody else's").unlink(missing_ok=True)
+        self._full = False
+        self._others.unlink(missing_ok=True)
 
     def break_down(self) -> None:
         """Have the kernel find an error in the file system: from now on it is read-only."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import sqlite3
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -189,6 +191,36 @@ async def test_disk_that_is_full_is_left_again_with_the_ballast(tmp_path: Path) 
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         floor.store.close()
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+@needs_root
+async def test_agent_begins_on_a_full_disk_with_the_ballast(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    place = tmp_path / "small"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", str(place)], check=True)
+    try:
+        floor = Floor(place / "data", "1 GB")
+        floor.records(10)
+        await floor.keep()
+        await floor.thread.close()
+        with (place / "theirs").open("wb", buffering=0) as file, suppress(OSError):
+            while True:
+                file.write(bytes(4_096))
+        with Store(place / "data") as store:
+            assert "the ballast is freed" in caplog.text
+            store.with_room(store.begin, START)
+            store.append([row(1, START, 1)], START)
+            assert store.delivery.figures()["waiting"] == 10
+        with (place / "theirs").open("ab", buffering=0) as file, suppress(OSError):
+            while True:
+                file.write(bytes(4_096))
+        with (
+            pytest.raises((StoreError, sqlite3.Error), match=r"full|No space|unable|I/O"),
+            Store(place / "data") as store,
+        ):
+            store.with_room(store.begin, START)
     finally:
         subprocess.run(["umount", "-l", str(place)], check=True)
 

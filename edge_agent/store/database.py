@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
+from typing import ParamSpec, TypeVar
 
 from edge_agent.store import identity as identities
 from edge_agent.store.delivery import Delivery
@@ -22,6 +23,7 @@ from edge_agent.store.files import (
     StoreError,
     connect,
     is_damage,
+    is_full,
     put_aside,
     salvaged,
     take_lock,
@@ -31,9 +33,12 @@ from edge_agent.store.identity import Identity
 from edge_agent.store.losses import Losses
 from edge_agent.store.readings import Readings, Row
 from edge_agent.store.records import Draft, Freeze, Issued, Records
-from edge_agent.store.room import Room
+from edge_agent.store.room import Room, drop_ballast
 
 log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Store:
@@ -77,7 +82,7 @@ class Store:
                 f"{folder}: {error.strerror}; give the agent's user read and write access to it, or set agent.data"
             ) from error
         try:
-            self._open(create)
+            self.with_room(self._open, create)
         except BaseException:
             self._lock.close()
             raise
@@ -105,6 +110,16 @@ class Store:
             put_aside(self.path)
             self.damaged = salvaged(self.folder)
             self._connection = connect(self.path)
+
+    def with_room(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """What `work` returns; where it fails on a full disk, it is done once more with the room of the ballast."""
+        try:
+            return work(*args, **kwargs)
+        except (sqlite3.Error, OSError, StoreError):
+            if not is_full(self.folder) or not drop_ballast(self.folder):
+                raise
+            log.error("the disk is full: the ballast is freed; make room on it")
+            return work(*args, **kwargs)
 
     # ------------------------------------------------------------------------------------------ a run begins
 
@@ -296,7 +311,7 @@ class Store:
         if isinstance(error, sqlite3.DatabaseError) and is_damage(error):
             self._is_damaged = True
             return StoreDamaged(f"{self.path}: {error}")
-        return StoreError(f"{self.path}: {error}")
+        return StoreError(f"{self.path}: {error}{'; make room on this disk' if is_full(self.folder) else ''}")
 
     def close(self) -> None:
         """Close the database, put it aside when it was found damaged, and let go of the lock; idempotent."""

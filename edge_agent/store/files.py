@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 DATABASE = "edge-agent.db"
 IDENTITY = "identity.json"
 LOCK = "lock"
+FULL_BYTES = 2**20
 SALVAGE = "salvage"
 """Holds the name of a damaged database that has been put aside, until what can be read of it has been saved."""
 PRAGMAS = (
@@ -47,7 +48,7 @@ class StoreInUse(StoreError):
 
 
 def take_lock(path: Path) -> IO[str]:
-    file = path.open("a+", encoding="ascii")
+    file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+", encoding="ascii")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -58,10 +59,16 @@ def take_lock(path: Path) -> IO[str]:
             f"{path.parent} is in use by another agent (process {holder}); "
             "stop it, or give this one a data folder of its own (agent.data)"
         ) from None
-    file.truncate(0)
-    file.write(f"{os.getpid()}\n")
-    file.flush()
+    with suppress(OSError):  # on a full disk: the number only helps people
+        file.write(f"{os.getpid():<20}\n")  # over the one before, which takes no room
+        file.flush()
     return file
+
+
+def is_full(folder: Path) -> bool:
+    """Whether the disk has no room to speak of."""
+    room = os.statvfs(folder)
+    return room.f_bavail * room.f_frsize < FULL_BYTES
 
 
 def connect(path: Path) -> sqlite3.Connection:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from edge_agent.store.files import is_full
 from edge_agent.store.losses import Losses, consecutive
 from edge_agent.timestamps import parse
 
@@ -161,6 +162,10 @@ class Room:
         """Bytes of the database that hold nothing."""
         return self.size() - self.used()
 
+    def is_full(self) -> bool:
+        """Whether the disk has no room to speak of."""
+        return is_full(self._folder)
+
     def on_disk(self) -> int:
         """Bytes that the disk still has for us."""
         room = os.statvfs(self._folder)
@@ -206,8 +211,13 @@ class Room:
 
     def drop_ballast(self) -> bool:
         """Free the ballast; whether there was any."""
-        try:
-            self._ballast.unlink()
-        except OSError:
-            return False
-        return True
+        return drop_ballast(self._folder)
+
+
+def drop_ballast(folder: Path) -> bool:
+    """Free the ballast of the store in a folder; whether there was any."""
+    try:
+        (folder / BALLAST).unlink()
+    except OSError:
+        return False
+    return True
