@@ -11,7 +11,7 @@ import typer
 from edge_agent.cli.common import JsonOption, directory, print_json
 
 if TYPE_CHECKING:
-    from edge_agent.config import Fault
+    from edge_agent.config import Configuration, Fault
 
 Directory = Annotated[
     Path | None,
@@ -85,6 +85,8 @@ def check(
         )
         for name in configuration.disabled if not configuration.fatal else ():
             print(f"run would disable {name} and run the rest")
+        if configuration.devices and not configuration.fatal:
+            _tell_room(configuration)
     answer = True
     if connect and configuration.agent is not None:
         from edge_agent.cli.connect import try_all
@@ -94,6 +96,22 @@ def check(
         sys.exit(78)
     if not answer:
         sys.exit(1)
+
+
+def _tell_room(configuration: Configuration) -> None:
+    from math import isinf
+
+    from edge_agent.capacity import capacity, told
+
+    room = capacity(configuration)
+    if isinf(room.busy_h):
+        print("buffer.max_size has room for all that keep_readings and keep_records ask for")
+        return
+    quiet = "never" if isinf(room.quiet_h) else f"after {told(room.quiet_h)}"
+    print(
+        f"buffer.max_size is reached after {told(room.busy_h)} when every value changes at each poll, {quiet} when "
+        "none does; from then on the oldest and least needed rows go"
+    )
 
 
 def _as_json(fault: Fault) -> dict[str, Any]:
