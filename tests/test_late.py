@@ -206,3 +206,26 @@ async def test_items_of_a_scanner_are_unobserved_by_what_was_not_seen_long_befor
     await floor.until(H + 100, step=10)
     assert unobserved() == [5, 5, 5]
     await floor.thread.close()
+
+
+async def test_window_whose_record_had_to_go_is_said_again_under_a_higher_revision(floor: Floor) -> None:
+    def issued(start: str) -> list[tuple[int, bool]]:
+        found = [data for data in floor.records() if data.get("window") == "10s" and data["start"].endswith(start)]
+        return [(data["revision"], data["previous"] is None) for data in found]
+
+    sparse(floor, 0, H, 5)
+    await floor.until(100)
+    floor.put("plc.status", 16, 3)
+    await floor.until(200)
+    assert issued("12:00:10Z") == [(0, True), (1, False)]
+    with floor.store.transaction():
+        floor.store.delivery.answer(range(1, floor.store.delivery.newest() + 1), floor.clock.now(), 0)
+        floor.store.room._accepted_records()
+    assert issued("12:00:10Z") == []
+    floor.put("plc.status", 17, 1)
+    await floor.until(300)
+    assert issued("12:00:10Z") == [(2, True)], "1 was the highest that went"
+    floor.put("plc.status", 18, 3)
+    await floor.until(400)
+    assert issued("12:00:10Z") == [(2, True), (3, False)]
+    assert issued("12:05:00Z") == [(0, True)], "what begins later was never said"

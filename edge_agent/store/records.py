@@ -51,6 +51,10 @@ class StoredRecord(NamedTuple):
     reason: str | None
 
 
+FORGOTTEN_UNTIL, FORGOTTEN_REVISION = "forgotten_until", "forgotten_revision"
+"""Facts: when the newest record that went for room was issued, and the highest revision of all of them."""
+
+
 class Progress(NamedTuple):
     """How far one machine's windows of one size are closed, and since when and why nothing was observed, if so."""
 
@@ -97,6 +101,18 @@ class Records:
             )
             number += 1
         return number
+
+    def first_revision(self, start: int) -> int:
+        """The revision under which a fact of that start is said for the first time, as far as is known.
+
+        0, unless records of that time had to go for room: what is said now must come after what was said then.
+        """
+        found = dict(
+            self._connection.execute(
+                "SELECT name, value FROM fact WHERE name IN (?, ?)", (FORGOTTEN_UNTIL, FORGOTTEN_REVISION)
+            ).fetchall()
+        )
+        return found.get(FORGOTTEN_REVISION, 0) + 1 if start < found.get(FORGOTTEN_UNTIL, start) else 0
 
     def latest(self, key: str) -> dict[str, Any] | None:
         """The `data` of the highest revision of a key; None when nothing was published under it."""

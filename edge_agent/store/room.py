@@ -11,6 +11,7 @@ from pathlib import Path
 
 from edge_agent.store.files import is_full
 from edge_agent.store.losses import Losses, consecutive
+from edge_agent.store.records import FORGOTTEN_REVISION, FORGOTTEN_UNTIL
 from edge_agent.timestamps import parse
 
 BALLAST = "ballast"
@@ -123,11 +124,21 @@ class Room:
         return int(count)
 
     def _accepted_records(self) -> int:
-        return self._connection.execute(
-            "DELETE FROM record WHERE position IN (SELECT position FROM record WHERE answered IS NOT NULL "  # noqa: S608
-            f"AND {_NOT_NEWEST} AND position NOT IN (SELECT position FROM dead_letter) ORDER BY position LIMIT ?)",
-            (_ROWS,),
-        ).rowcount
+        """What is said again of the facts that go here must have a higher revision than they had."""
+        db = self._connection
+        where = (
+            "position IN (SELECT position FROM record WHERE answered IS NOT NULL "  # noqa: S608
+            f"AND {_NOT_NEWEST} AND position NOT IN (SELECT position FROM dead_letter) ORDER BY position LIMIT {_ROWS})"
+        )
+        until, revision = db.execute(f"SELECT max(issued), max(revision) FROM record WHERE {where}").fetchone()  # noqa: S608
+        for name, value in ((FORGOTTEN_UNTIL, until), (FORGOTTEN_REVISION, revision)):
+            if value is not None:
+                db.execute(
+                    "INSERT INTO fact (name, value) VALUES (?, ?) "
+                    "ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)",
+                    (name, value),
+                )
+        return db.execute(f"DELETE FROM record WHERE {where}").rowcount  # noqa: S608 - ours
 
     def _dead_letters(self) -> int:
         """Those that a gap record has named."""

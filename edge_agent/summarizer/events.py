@@ -69,8 +69,9 @@ class Events:
                 self._store, lambda start: record.downtime_key(machine.subject, start), stop.start_ns
             )
         until = self._site.revisable_until(calendar, stop.start_ns, stop.start_ns)
+        first = self._store.records.first_revision(stop.start_ns)
         data = record.downtime_data(
-            machine, calendar, key, stop, next_revision(before, record.previous_stop, None, until, now)
+            machine, calendar, key, stop, next_revision(before, record.previous_stop, None, until, now, first)
         )
         if before is not None:
             if stated(before) == stated(json.loads(record.freeze(data))):
@@ -141,8 +142,9 @@ class Events:
             key, before = free_key(self._store, lambda start: record.job_key(machine.subject, start), fact.start_ns)
         # Once the readings of its begin are not kept any more nobody can compute it again.
         until = self._site.revisable_until(self._site.calendar, fact.start_ns, fact.start_ns)
+        first = self._store.records.first_revision(fact.start_ns)
         data = record.job_data(
-            machine, key, fact, each.window, next_revision(before, record.previous_job, None, until, now)
+            machine, key, fact, each.window, next_revision(before, record.previous_job, None, until, now, first)
         )
         if before is not None:
             if stated(before) == stated(json.loads(record.freeze(data))):
@@ -165,10 +167,11 @@ def next_revision(
     why: record.EventBecause | None,
     until: int,
     now: int,
+    first: int = 0,
 ) -> Revision:
-    """The saying of a fact after `before`, which may change until `until`."""
+    """The saying of a fact after `before`, which may change until `until`; without any before the `first`."""
     if before is None:
-        return Revision(revisable_until_ns=until, final=until <= now)
+        return Revision(first, revisable_until_ns=until, final=until <= now)
     return Revision(before["revision"] + 1, why, previous_of(before), revisable_until_ns=until, final=until <= now)
 
 

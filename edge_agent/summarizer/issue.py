@@ -103,7 +103,9 @@ class Issuer:
             calendar,
             each.size,
             window,
-            next_revision(before, record.previous_of, each.why, until, now),
+            next_revision(
+                before, record.previous_of, each.why, until, now, self._store.records.first_revision(window.start_ns)
+            ),
         )
         topic = record.production_topic(self._prefix, machine.subject, each.size)
         return Draft(
