@@ -152,6 +152,46 @@ def test_salvage_of_a_table_that_cannot_be_read_ends_in_time_with_what_came_befo
     assert took_s[1] < took_s[0] / 2, "row by row it would take longer than there is time"
 
 
+@pytest.mark.parametrize(
+    ("at", "count"), [(0, 1), (0, 16), (10, 30), (0, 100), (100, 400), (0, 4_096), (33 * 4_096, 2 * 4_096)]
+)
+@pytest.mark.parametrize("by", [b"\0", b"\xa5"])
+def test_damage_to_the_pages_of_the_schema_costs_nothing(tmp_path: Path, at: int, count: int, by: bytes) -> None:
+    folder = tmp_path / "data"
+    issued = filled(folder)
+    checkpointed(folder)
+    overwrite(folder / DATABASE, at, by * count)
+    store = begun(folder)
+    assert store.damaged is not None
+    left = {(one.epoch, one.topic, one.sequence): one.payload for one in store.records.page(limit=10_000)}
+    assert left == issued
+    assert store.figures()["readings"] >= 3_000
+    assert store.identity is not None
+    assert store.identity.epoch == 2
+    assert store.losses.pending(10) == []
+    assert not [*folder.glob("*.mended*")]
+    store.close()
+
+
+def test_first_page_of_another_programs_database_is_not_mended(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    filled(folder)
+    with sqlite3.connect(tmp_path / "theirs") as db:
+        for number in range(40):
+            db.execute(f"CREATE TABLE t{number} (a, b)")
+            db.executemany(f"INSERT INTO t{number} VALUES (?, ?)", [(n, "x" * 50) for n in range(100)])
+    db.close()
+    for path in folder.glob(f"{DATABASE}*"):
+        path.unlink()
+    shutil.move(tmp_path / "theirs", folder / DATABASE)
+    overwrite(folder / DATABASE, 0, bytes(100))
+    store = begun(folder)
+    assert store.records.page(limit=10) == []
+    assert store.readings.count() == 0
+    assert store.losses.pending(10), "what the second file knows of is named"
+    store.close()
+
+
 def test_salvage_ends_with_an_agent_that_is_killed(tmp_path: Path) -> None:
     with Store(tmp_path) as store:
         store.begin(START)

@@ -14,13 +14,13 @@ from sqlite_utils import Database
 
 from edge_agent.contract import EdgeAgentError
 from edge_agent.store import identity as identities
+from edge_agent.store.identity import IDENTITY as IDENTITY
 from edge_agent.store.salvage import salvage
 from edge_agent.store.schema import APPLICATION_ID, VERSION, migrations
 
 log = logging.getLogger(__name__)
 
 DATABASE = "edge-agent.db"
-IDENTITY = "identity.json"
 LOCK = "lock"
 FULL_BYTES = 2**20
 SALVAGE = "salvage"

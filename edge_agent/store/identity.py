@@ -15,6 +15,7 @@ import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+IDENTITY = "identity.json"
 BLOCK = 1_000
 """Record numbers reserved at a time."""
 

@@ -19,6 +19,8 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
+from edge_agent.store import first_page
+
 SECONDS = 7.0
 """An agent must have begun within ten seconds; what is not copied by then stays in the damaged file."""
 MEMORY_BYTES = 2 * 2**30
@@ -223,6 +225,16 @@ class _Salvage:
             self._db.execute("INSERT OR REPLACE INTO fact (name, value) VALUES (?, ?)", (name, value))
 
 
+def salvaged(damaged: Path, new: Path, seconds: float) -> dict[str, int]:
+    """Rows by table that could be copied to `new`; also from a database whose first page is damaged."""
+    copy = None if first_page.is_readable(damaged) else first_page.mended(damaged, new)
+    try:
+        return _Salvage(copy or damaged, new, seconds).run()
+    finally:
+        if copy is not None:
+            first_page.remove(copy)
+
+
 def main() -> None:
     """Do it, and print how many rows of each table are in the new database."""
     damaged, new, seconds, agent = sys.argv[1:]
@@ -230,7 +242,7 @@ def main() -> None:
     if os.getppid() != int(agent):
         sys.exit("the agent has ended")
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    print(json.dumps(_Salvage(Path(damaged), Path(new), float(seconds)).run()))  # noqa: T201 - it is a program's answer
+    print(json.dumps(salvaged(Path(damaged), Path(new), float(seconds))))  # noqa: T201 - it is a program's answer
 
 
 if __name__ == "__main__":
