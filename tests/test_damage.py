@@ -11,13 +11,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from fakes import START, S, row
+from fakes import START, FakeClock, S, row
 
 from bench.damages import DAMAGES, PAGE, checkpointed, overwrite
-from edge_agent.store import Draft, Issued, Store
+from edge_agent.store import Draft, Issued, Store, StoreDamaged, StoreError, StoreThread
 from edge_agent.store.files import DATABASE, connect
 from edge_agent.store.salvage import _Salvage
 
@@ -236,3 +237,65 @@ def test_older_copy_of_the_database_is_found_out_also_one_of_an_earlier_epoch(tm
         assert store.begin(START).epoch == 3
         assert [(loss.what, loss.epoch) for loss in store.losses.pending(10)] == [("records", 2), ("readings", None)]
         assert len(store.records.page(limit=1_000)) == len(issued)
+
+
+async def test_row_that_makes_no_sense_is_damage_where_sqlite_says_so(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    issued = filled(folder)
+    checkpointed(folder)
+    for sql, change in (("BLOB NOT NULL", "BLOB"), ("BLOB", "BLOB NOT NULL")):
+        with sqlite3.connect(folder / DATABASE) as db:
+            if change == "BLOB NOT NULL":
+                db.execute("UPDATE record SET payload = NULL WHERE position = 200")
+            db.execute("PRAGMA writable_schema = ON")
+            given = (f'"payload" {sql}', f'"payload" {change}')
+            db.execute("UPDATE sqlite_master SET sql = replace(sql, ?, ?) WHERE name = 'record'", given)
+        db.close()
+    store = Store(folder)
+    store.begin(START + 4_000 * S)
+    thread = StoreThread(store, FakeClock(), S)
+    with pytest.raises(StoreDamaged, match=r"NULL value in record\.payload"):
+        await thread.call(store.delivery.issued_after, 0, 1_000)
+    with suppress(StoreError):
+        await thread.close()
+    store = begun(folder)
+    assert len(store.records.page(limit=10_000)) == len(issued) - 1
+    assert [loss.rows for loss in store.losses.pending(10) if loss.what == "records" and loss.rows] == [1]
+    store.close()
+
+
+async def test_error_of_our_own_is_no_damage(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.begin(START)
+    thread = StoreThread(store, FakeClock(), S)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="invalid literal"):
+            await thread.call(int, "x")
+    await thread.close()
+    assert not [*tmp_path.glob("*.damaged-*")]
+
+
+def test_record_of_which_the_disk_has_made_nonsense_is_as_if_it_had_gone(tmp_path: Path) -> None:
+    with Store(tmp_path) as store:
+        store.begin(START)
+        with store.transaction():
+            draft = Draft("production", "t", "s", {}, "s/production/10s/a", 4)
+            store.issue([draft], lambda *_: b'{"data": 1\xff', START + S)
+        assert store.records.latest("s/production/10s/a") is None
+        assert store.records.latest_between("s/production/10s/", "", "z") == []
+        assert store.records.first_revision(START) == 5
+        assert store.records.first_revision(START + 2 * S) == 0
+
+
+def test_records_that_were_undone_are_not_missed_afterwards(tmp_path: Path) -> None:
+    with Store(tmp_path) as store:
+        store.begin(START)
+        with store.transaction():
+            store.issue([Draft("production", "t/a", "s", {})], freeze, START)
+        with pytest.raises(ZeroDivisionError), store.transaction():
+            store.issue([Draft("production", "t/a", "s", {})] * 2, freeze, START)
+            raise ZeroDivisionError
+        store.append([row(1, START, 1)], START)
+    with Store(tmp_path) as store:
+        assert store.begin(START).epoch == 1
+        assert store.losses.pending(10) == []

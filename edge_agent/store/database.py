@@ -174,6 +174,8 @@ class Store:
     def _mark(self) -> None:
         """After a commit: what was issued in it is in the second file, too, before anybody sends it."""
         if self.identity is not None and self._issued > self.identity.issued:
+            self._issued = self.fact("issued") or 0  # less, when the records of a transaction were undone with it
+        if self.identity is not None and self._issued > self.identity.issued:
             marked = replace(self.identity, issued=self._issued)
             with suppress(OSError):  # a full disk: the mark stays behind, and follows at the next commit
                 if self._durable:

@@ -64,6 +64,20 @@ class Progress(NamedTuple):
 
 
 _COLUMNS = ", ".join(StoredRecord._fields)
+_OF_KEYS = "SELECT key, payload, issued, revision FROM record WHERE key >= ? AND key <= ?"
+
+
+def forget(connection: sqlite3.Connection, until: int | None, revision: int | None) -> None:
+    """Remember that what was said up to `until`, up to this revision, is not known any more."""
+    for name, value in ((FORGOTTEN_UNTIL, until), (FORGOTTEN_REVISION, revision)):
+        if value is not None:
+            connection.execute(
+                "INSERT INTO fact (name, value) VALUES (?, ?) "
+                "ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)",
+                (name, value),
+            )
+
+
 Freeze = Callable[[Draft, Issued], bytes]
 
 
@@ -123,9 +137,19 @@ class Records:
     def latest_event(self, key: str) -> dict[str, Any] | None:
         """The whole event of the highest revision of a key; None when nothing was published under it."""
         row = self._connection.execute(
-            "SELECT payload FROM record WHERE key = ? ORDER BY epoch DESC, revision DESC LIMIT 1", (key,)
+            "SELECT payload, issued, revision FROM record WHERE key = ? ORDER BY epoch DESC, revision DESC LIMIT 1",
+            (key,),
         ).fetchone()
-        return json.loads(row[0]) if row else None
+        return self._event(*row) if row else None
+
+    def _event(self, payload: bytes, issued: int, revision: int) -> dict[str, Any] | None:
+        """The event of a record; None where the disk has made nonsense of it, which is then as if it had gone."""
+        try:
+            event: dict[str, Any] = json.loads(payload)
+        except ValueError:
+            forget(self._connection, issued, revision)
+            return None
+        return event
 
     def latest_between(self, prefix: str, first: str, last: str) -> list[dict[str, Any]]:
         """The `data` of the highest revisions of the keys from `prefix + first` to `prefix + last`, in their order.
@@ -137,11 +161,9 @@ class Records:
             "SELECT key FROM record WHERE key < ? AND key > ? ORDER BY key DESC LIMIT 1", (low, prefix)
         ).fetchone()
         found = self._connection.execute(
-            "SELECT key, payload FROM record WHERE key >= ? AND key <= ? ORDER BY key, epoch, revision",
-            (before[0] if before else low, high),
+            f"{_OF_KEYS} ORDER BY key, epoch, revision", (before[0] if before else low, high)
         )
-        latest: dict[str, bytes] = dict(found)
-        return [json.loads(payload)["data"] for payload in latest.values()]
+        return self._latest_of(found)
 
     def latest_near(self, prefix: str, first: str, last: str, beyond: int) -> list[dict[str, Any]]:
         """The same as `latest_between`, with those of `beyond` keys before them, and of as many after them."""
@@ -150,11 +172,15 @@ class Records:
         before = self._connection.execute(f"{select} DESC LIMIT ?", (prefix, low, beyond)).fetchall()
         after = self._connection.execute(f"{select} LIMIT ?", (high, none, beyond)).fetchall()
         found = self._connection.execute(
-            "SELECT key, payload FROM record WHERE key >= ? AND key <= ? ORDER BY key, epoch, revision",
+            f"{_OF_KEYS} ORDER BY key, epoch, revision",
             (before[-1][0] if before else low, after[-1][0] if after else high),
         )
-        latest: dict[str, bytes] = dict(found)
-        return [json.loads(payload)["data"] for payload in latest.values()]
+        return self._latest_of(found)
+
+    def _latest_of(self, found: Iterable[tuple[str, bytes, int, int]]) -> list[dict[str, Any]]:
+        latest = {row[0]: row for row in found}
+        events = (self._event(*row[1:]) for row in latest.values())
+        return [event["data"] for event in events if event is not None]
 
     def page(
         self, *, type: str | None = None, since: int | None = None, until: int | None = None,

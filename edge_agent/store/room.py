@@ -11,7 +11,7 @@ from pathlib import Path
 
 from edge_agent.store.files import is_full
 from edge_agent.store.losses import Losses, consecutive
-from edge_agent.store.records import FORGOTTEN_REVISION, FORGOTTEN_UNTIL
+from edge_agent.store.records import forget
 from edge_agent.timestamps import parse
 
 BALLAST = "ballast"
@@ -131,13 +131,7 @@ class Room:
             f"AND {_NOT_NEWEST} AND position NOT IN (SELECT position FROM dead_letter) ORDER BY position LIMIT {_ROWS})"
         )
         until, revision = db.execute(f"SELECT max(issued), max(revision) FROM record WHERE {where}").fetchone()  # noqa: S608
-        for name, value in ((FORGOTTEN_UNTIL, until), (FORGOTTEN_REVISION, revision)):
-            if value is not None:
-                db.execute(
-                    "INSERT INTO fact (name, value) VALUES (?, ?) "
-                    "ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)",
-                    (name, value),
-                )
+        forget(db, until, revision)
         return db.execute(f"DELETE FROM record WHERE {where}").rowcount  # noqa: S608 - ours
 
     def _dead_letters(self) -> int:

@@ -22,6 +22,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 SIGN_OF_LIFE_NS = NS_PER_S
+CHECK_S, CHECK_EVERY_NS = 5.0, 60 * NS_PER_S
 MAX_WAITING_ROWS = 200_000
 """About 40 MB: what is kept in memory while the disk stalls. Beyond it readings are dropped, counted and marked."""
 
@@ -48,7 +49,7 @@ class StoreThread:
         self._waiting: list[Row] = []
         self._overflow: dict[int, Row] = {}
         self._flushing = asyncio.Lock()
-        self._last_commit = 0
+        self._last_commit = self._check_at = 0
         self.last_try = clock.monotonic()
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="store")
 
@@ -67,6 +68,8 @@ class StoreThread:
     async def call(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """What `work` returns, run in the store's thread.
 
+        What a row makes no sense of may be the doing of the disk: SQLite is asked, and says so.
+
         Raises:
             StoreDamaged: the file is no sound database any more; `run` then ends with the same.
             StoreError: the disk refuses.
@@ -75,10 +78,22 @@ class StoreThread:
         try:
             return await loop.run_in_executor(self._executor, lambda: work(*args, **kwargs))
         except (sqlite3.Error, OSError) as error:
-            translated = self.store.translated(error)
-            if isinstance(translated, StoreDamaged):
-                self._damage = translated
-            raise translated from error
+            raise self._translated(error) from error
+        except (TypeError, ValueError, LookupError) as error:
+            if self._clock.monotonic() < self._check_at:
+                raise
+            self._check_at = self._clock.monotonic() + CHECK_EVERY_NS
+            try:
+                await loop.run_in_executor(self._executor, self.store.check, CHECK_S)
+            except sqlite3.Error as damage:
+                raise self._translated(damage) from error
+            raise
+
+    def _translated(self, error: sqlite3.Error | OSError) -> StoreError:
+        translated = self.store.translated(error)
+        if isinstance(translated, StoreDamaged):
+            self._damage = translated
+        return translated
 
     async def flush(self) -> None:
         """Commit every row that was appended before this call, and the sign of life.

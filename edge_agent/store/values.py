@@ -24,10 +24,13 @@ def pack(value: Any) -> int | float | str | bytes | None:
 
 
 def unpack(cell: Any) -> Value:
-    """The value of a cell."""
+    """The value of a cell; None where the disk has made nonsense of it."""
     if not isinstance(cell, bytes):
         return cell  # type: ignore[no-any-return]
     if cell.startswith(_RAW):
         return cell[1:]
-    value = json.loads(cell)
+    try:
+        value = json.loads(cell)
+    except ValueError:
+        return None
     return tuple(value) if isinstance(value, list) else value
