@@ -398,14 +398,14 @@ async def test_long_absence_is_caught_up_in_bounded_steps(bench: Bench) -> None:
 async def test_failing_machine_is_said_and_tried_again(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     run_machine(bench, 0, 15)
     await bench.thread.flush()
-    bench.store._connection.execute("UPDATE reading SET value = ? WHERE id = 3", (b"{not json",))
+    bench.store._connection.execute("UPDATE reading SET quality = 'x' WHERE id = 3")
     caplog.set_level(logging.ERROR)
     await bench.close_at(15)
     for second in range(16, 70, 6):  # its readings change all the while
         bench.summarizer.look("press")
         await bench.close_at(second)
     assert caplog.text.count("could not be computed") == 1, "once a minute"
-    bench.store._connection.execute("UPDATE reading SET value = 1001 WHERE id = 3")
+    bench.store._connection.execute("UPDATE reading SET quality = 0 WHERE id = 3")
     assert len(await bench.close_at(76)) == 8
 
 
