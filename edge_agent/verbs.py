@@ -19,7 +19,7 @@ from edge_agent.intake import Intake
 from edge_agent.listing import Page, issued_page, readings_page, records_page, send_again, tag_as_read
 from edge_agent.poller import Link
 from edge_agent.report import gathered
-from edge_agent.store import StoreError, StoreThread
+from edge_agent.store import StoreError, StoreThread, proof
 from edge_agent.summarizer import Summarizer
 from edge_agent.timeline import Timeline
 from edge_agent.timestamps import rfc3339
@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 
 LONGEST_MUTE_NS = 31 * 86_400 * NS_PER_S
 """Nobody remembers longer that a device was muted."""
+
+
+LONGEST_CHECK_S = 600.0
 
 
 def muted_fact(device: str) -> str:
@@ -61,6 +64,8 @@ class Verbs:
             "records": self._records,
             "issued": self._issued,
             "replay": self._replay,
+            "buffer": self._buffer,
+            "prove": self._prove,
             "read": self._read,
             "entry": self._entry,
             "mute": self._mute,
@@ -109,6 +114,13 @@ class Verbs:
     async def _issued(self, arguments: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
         async for item in self._pages(issued_page, arguments):
             yield item
+
+    async def _buffer(self, _: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        yield await self._thread.call(proof.figures, self._thread.store)
+
+    async def _prove(self, arguments: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        seconds = min(float(arguments["seconds"]), LONGEST_CHECK_S)
+        yield await self._thread.call(proof.proved, self._thread.store, seconds)
 
     async def _replay(self, arguments: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
         count = await self._thread.call(send_again, self._thread.store, arguments)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import tarfile
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from edge_agent.store import identity as identities
 from edge_agent.store.database import Store
-from edge_agent.store.files import DATABASE, IDENTITY, LOCK, SALVAGE, StoreError
+from edge_agent.store.files import DATABASE, IDENTITY, LOCK, SALVAGE, StoreError, connect
 from edge_agent.store.room import BALLAST
+from edge_agent.store.salvage import salvaged
 
 _LEFT_HERE = (LOCK, BALLAST, SALVAGE, "agent.sock")
 
@@ -38,6 +40,24 @@ def export(folder: Path, target: Path) -> int:
         except OSError as error:
             raise StoreError(f"{target}: {error.strerror or error}") from error
     return target.stat().st_size
+
+
+def salvage_to(damaged: Path, folder: Path) -> dict[str, int]:
+    """Make a store of what can be read of a damaged database, in a new folder; rows by table.
+
+    Raises:
+        StoreError: there is no such file, or the folder is not empty.
+    """
+    if not damaged.is_file():
+        raise StoreError(f"{damaged}: there is no such file")
+    if folder.exists() and any(folder.iterdir()):
+        raise StoreError(f"{folder} is not empty: give a new folder")
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    connect(folder / DATABASE).close()
+    try:
+        return salvaged(damaged, folder / DATABASE, float("inf"))
+    except sqlite3.DatabaseError:
+        return {}
 
 
 def bring_in(source: Path, folder: Path) -> list[str]:
