@@ -151,7 +151,7 @@ class Agent:
                 ("summarize", self._settling.after(self._summarizer.run)()),
                 ("ledger", self._settling.after(self._ledger().run)()),
                 ("health", self._health().run()),
-                ("tidy", Housekeeper(self._thread, self.configuration.buffer, self._clock, self._alive).run()),
+                ("tidy", self._housekeeper().run()),
                 ("watchdog", self._pet_watchdog()),
                 *((f"link {link.key}", link.run()) for link in self._links),
             )
@@ -177,6 +177,11 @@ class Agent:
 
     def _ledger(self) -> Ledger:
         return Ledger(self._thread, self._envelope, self._clock, self._uplink.wake)
+
+    def _housekeeper(self) -> Housekeeper:
+        keeper = Housekeeper(self._thread, self.configuration.buffer, self._clock, self._alive)
+        self._settling.when_settled.append(keeper.begin_to_age)
+        return keeper
 
     def _health(self) -> Health:
         most = self.configuration.buffer.max_size

@@ -43,9 +43,15 @@ class Housekeeper:
         self._told_until = 0
         self._looked_until: dict[str, int] | None = None if thread.store.ended_well else {}
         self._checked = thread.store.ended_well
-        now = clock.now()
+        self._alive = alive
+        self.begin_to_age()
+
+    def begin_to_age(self) -> None:
+        """Reckon age from the time that it is now: at the begin, and once more when the agent's time is settled."""
+        now = self._clock.now()
         # A clock that is far ahead of the last sign of life may be wrong: it is believed when it is synchronized.
-        self._anchor = (alive if alive is not None and now - alive > DAY_NS else now) - clock.monotonic()
+        began = self._alive if self._alive is not None and now - self._alive > DAY_NS else now
+        self._anchor = began - self._clock.monotonic()
 
     async def run(self) -> None:
         """Do it, a little at a time, for ever."""

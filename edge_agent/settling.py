@@ -38,6 +38,7 @@ class Settling:
 
     Attributes:
         dropped: how many rows were too many for the memory.
+        when_settled: called at that moment, if it comes later.
     """
 
     def __init__(self, timeline: Timeline, thread: StoreThread, intake: Intake, most: int = MOST_ROWS) -> None:
@@ -50,6 +51,7 @@ class Settling:
         self._settled = asyncio.Event()
         self._written: int | None = None
         self.dropped = 0
+        self.when_settled: list[Callable[[], None]] = []
         if timeline.settled:
             self._settled.set()
 
@@ -110,6 +112,8 @@ class Settling:
         self._began += forward_ns
         self._settled.set()
         self._thread.append(rows)
+        for told in self.when_settled:
+            told()
 
     async def _remember(self) -> None:
         if not self._settled.is_set():

@@ -243,6 +243,14 @@ async def test_databases_that_were_put_aside_are_bounded_too_and_the_newest_stay
     assert sorted(path.name[-1] for path in floor.store.folder.glob("*.damaged-*")) == ["2", "3"]
 
 
+async def test_age_is_reckoned_from_the_time_that_is_settled(floor: Floor) -> None:
+    floor.clock.trusted = "unsynchronized"
+    floor.clock.step_wall(21 * DAY_NS)
+    assert floor.keeper.now() == START
+    floor.keeper.begin_to_age()
+    assert floor.keeper.now() == START + 21 * DAY_NS
+
+
 def opened(floor: Floor, *borders: int) -> None:
     with floor.store.transaction():
         for number, border in enumerate(borders):

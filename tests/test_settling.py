@@ -86,6 +86,25 @@ async def test_readings_of_an_unset_clock_are_dated_when_it_is_set(tmp_path: Pat
     assert stored(tmp_path) == [(-3, 1, None), (-2, 2, None), (-1, 3, None), (0, 4, None), (1, 5, None), (2, 6, None)]
 
 
+async def test_what_reckons_with_time_is_told_when_it_is_settled(tmp_path: Path) -> None:
+    async with Bench(tmp_path, 86_400 * S) as bench:
+        told: list[int] = []
+        bench.settling.when_settled.append(lambda: told.append(bench.line.now()))
+        begun: list[int] = []
+
+        async def work() -> None:
+            begun.append(bench.line.now())
+
+        task = asyncio.create_task(bench.settling.after(work)())
+        await bench.pass_by(2)
+        assert (told, begun) == ([], [])
+        bench.clock.step_wall(START - bench.clock.now())
+        await bench.pass_by(1)
+        await task
+        assert told[0] >= START
+        assert begun[0] >= START
+
+
 async def test_device_that_is_lost_before_the_clock_is_set_is_lost_at_that_time(tmp_path: Path) -> None:
     async with Bench(tmp_path, 86_400 * S) as bench:
         await bench.pass_by(2)
