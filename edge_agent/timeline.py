@@ -41,12 +41,14 @@ class Timeline:
     """Time as the agent has it; a `Clock` over the machine's. May be asked from any thread.
 
     Attributes:
+        monotonic, sleep_until: those of the clock.
         settled: whether times are final; while they are not, readings wait.
         patient: whether they wait without a limit, because nothing tells even about what time it is.
     """
 
     def __init__(self, clock: Clock) -> None:
         self.settled = True
+        self.monotonic, self.sleep_until = clock.monotonic, clock.sleep_until
         self._clock = clock
         self._lock = threading.Lock()
         self._monotonic, self._wall = self._read()
@@ -65,14 +67,6 @@ class Timeline:
         """The agent's time in ns since 1970 UTC; never less than before."""
         with self._lock:
             return self._go_on()
-
-    def monotonic(self) -> int:
-        """Time that never steps."""
-        return self._clock.monotonic()
-
-    async def sleep_until(self, when: int) -> None:
-        """Wait until the monotonic time `when`."""
-        await self._clock.sleep_until(when)
 
     def trust(self) -> Trust:
         """Whether the time is known to be right."""
@@ -174,25 +168,27 @@ class Timeline:
 
     def _go_on(self) -> int:
         """The time now; the lock is held."""
-        before = self._monotonic
-        self._monotonic, self._wall = self._read()
-        elapsed = self._monotonic - before
+        before, clock = self._monotonic, self._clock
+        now, wall = clock.monotonic(), clock.now()
+        if not -STEP_NS <= wall - now - self._ahead <= STEP_NS:
+            now, wall = self._read()
+        self._monotonic, self._wall = now, wall
+        step = wall - now - self._ahead
+        self._ahead += step
+        if not -STEP_NS <= step <= STEP_NS and self.settled:
+            self._notice(step)
+        elapsed = now - before
         time = self._time + elapsed
-        self._notice()
-        apart = self._wall - time
+        apart = wall - time
         if self.settled and 0 <= apart <= STEP_NS:
-            time = self._wall
+            time = wall
         elif self.settled and apart < 0 and (self._believed or self._since is None):
             time -= min(elapsed // SLOWER, -apart)
         self._time = time
         return time
 
-    def _notice(self) -> None:
-        """See whether the clock was set since the last time."""
-        step = self._wall - self._monotonic - self._ahead
-        self._ahead += step
-        if -STEP_NS <= step <= STEP_NS or not self.settled:
-            return
+    def _notice(self, step: int) -> None:
+        """The clock was set since the last time."""
         now = self._monotonic
         self._since, self._believed = now, False
         self._stepped_at = now
