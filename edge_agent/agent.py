@@ -27,6 +27,7 @@ from edge_agent.outbox import StoreOutbox
 from edge_agent.poller import Link
 from edge_agent.settling import Settling, recalled_offset
 from edge_agent.store import Issued, Store, StoreDamaged, StoreError, StoreThread
+from edge_agent.store.identity import first_epoch
 from edge_agent.summarizer import Summarizer
 from edge_agent.summarizer.site import basis_of
 from edge_agent.timeline import Timeline
@@ -106,7 +107,7 @@ class Agent:
         self._alive = alive = store.fact("alive")
         self._clock.begin(alive, recalled_offset(store, alive, self._clock.monotonic()))
         self._started = now = self._clock.now()
-        identity = store.begin(now)
+        identity = store.begin(now, first_epoch=first_epoch(now))
         basis = bases.write(basis_of(self.configuration, self._publisher))
         store.remember_configuration(self.configuration.hash, self.configuration.document, now, basis)
         drawn_on = {tag for machine in self.configuration.machines.values() for tag in tags_of(machine)}

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Literal, Protocol
 from uuid import UUID
 
-EARLIEST_NS = 1_767_225_600 * 1_000_000_000
-"""2026-01-01: a clock that says less is not set, since this program is younger."""
+EARLIEST_NS = 1_793_491_200 * 1_000_000_000
+"""2026-11-01: a clock that says less is not set, since this program is younger."""
+PROVISIONAL_NS = 1_767_225_600 * 1_000_000_000
+"""2026-01-01: from here on time is counted while nothing tells what it is, which stays before `EARLIEST_NS`."""
 
 Trust = Literal["synchronized", "unsynchronized", "stepped"]
 

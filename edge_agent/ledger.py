@@ -15,6 +15,7 @@ from edge_agent.record import HOUR_NS, TopicDigest
 from edge_agent.store import Draft, StoreError, StoreThread
 from edge_agent.store.delivery import DAMAGED, DeadLetter, Issue
 from edge_agent.store.losses import Loss, consecutive
+from edge_agent.store.room import CAUSE as SACRIFICED
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +57,7 @@ class Ledger:
         self._run: _Run | None = None  # begun, and not yet over
         self._read: int | None = None  # the last position that is in it
         self._behind = False
+        self._sacrifices_at = clock.monotonic()
 
     async def run(self) -> None:
         """Issue what is due, for ever."""
@@ -91,6 +93,10 @@ class Ledger:
             yield self._gap(group)
         self._thread.store.delivery.named(letters)
         losses = self._thread.store.losses.pending(SLICE)
+        if self._clock.monotonic() < self._sacrifices_at:  # what goes for room goes on: it is summed up meanwhile
+            losses = [loss for loss in losses if loss.cause != SACRIFICED]
+        elif any(loss.cause == SACRIFICED for loss in losses):
+            self._sacrifices_at = self._clock.monotonic() + HOUR_NS
         for loss in losses:
             yield self._gap_of(loss)
         self._thread.store.losses.named(losses)

@@ -17,7 +17,7 @@ from __future__ import annotations
 import logging
 import threading
 
-from edge_agent.clock import EARLIEST_NS, Clock, Trust
+from edge_agent.clock import EARLIEST_NS, PROVISIONAL_NS, Clock, Trust
 from edge_agent.contract import NS_PER_S
 from edge_agent.timestamps import rfc3339_ms
 
@@ -108,9 +108,10 @@ class Timeline:
                 self._ahead, self._time = offset, self._monotonic + offset
                 self._go_on()
                 return
-            plausible = max((alive or 0) + NS_PER_S // 1_000, EARLIEST_NS)  # after what a start says of the time before
+            last = (alive or 0) + NS_PER_S // 1_000  # after what a start says of the time before
+            plausible = max(last, EARLIEST_NS)
             self.patient = alive is None or alive < EARLIEST_NS
-            self._time = max(self._wall, plausible)
+            self._time = max(self._wall, max(last, PROVISIONAL_NS) if self.patient else plausible)
             self._ahead = self._wall - self._monotonic
             self.settled = self._wall >= plausible - STEP_NS
             if not self.settled:

@@ -13,7 +13,7 @@ from typing import Any
 from edge_agent import __version__, control, record
 from edge_agent.config import Configuration
 from edge_agent.contract import NS_PER_S, ConfigError
-from edge_agent.desk import Desk, Request
+from edge_agent.desk import Desk, EntryRefused, Request
 from edge_agent.envelope import Envelope
 from edge_agent.intake import Intake
 from edge_agent.listing import Page, issued_page, readings_page, records_page, send_again, tag_as_read
@@ -153,6 +153,8 @@ class Verbs:
 
     async def _entry(self, arguments: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
         request = Request.of(arguments)
+        if not self._clock.settled:
+            raise EntryRefused("the gateway's clock is not set, so nobody knows when this is: tell it again once it is")
         await self._thread.flush()
         entry = await self._thread.call(self._desk.take, request)
         log.info("%s: %s by %s", entry.machine, entry.kind, entry.by)

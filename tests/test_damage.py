@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import random
@@ -9,6 +10,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,8 +20,10 @@ import pytest
 from fakes import START, FakeClock, S, row
 
 from bench.damages import DAMAGES, PAGE, checkpointed, overwrite
+from edge_agent.outbox import StoreOutbox
 from edge_agent.store import Draft, Issued, Store, StoreDamaged, StoreError, StoreThread
-from edge_agent.store.files import DATABASE, connect
+from edge_agent.store.files import DATABASE, connect, put_aside
+from edge_agent.store.identity import first_epoch
 from edge_agent.store.salvage import _Salvage
 
 TOPICS = ("t/a", "t/b", "t/c")
@@ -254,8 +258,9 @@ async def test_row_that_makes_no_sense_is_damage_where_sqlite_says_so(tmp_path: 
     store = Store(folder)
     store.begin(START + 4_000 * S)
     thread = StoreThread(store, FakeClock(), S)
+    assert sum(one.payload is None for one in await thread.call(store.delivery.issued_after, 0, 1_000)) == 1
     with pytest.raises(StoreDamaged, match=r"NULL value in record\.payload"):
-        await thread.call(store.delivery.issued_after, 0, 1_000)
+        await thread.call(int, None)  # type: ignore[arg-type]
     with suppress(StoreError):
         await thread.close()
     store = begun(folder)
@@ -280,7 +285,9 @@ def test_record_of_which_the_disk_has_made_nonsense_is_as_if_it_had_gone(tmp_pat
         store.begin(START)
         with store.transaction():
             draft = Draft("production", "t", "s", {}, "s/production/10s/a", 4)
-            store.issue([draft], lambda *_: b'{"data": 1\xff', START + S)
+            store.issue([draft], lambda *_: b'{"data": {"withdrawn": false}}', START + S)
+        assert store.records.latest("s/production/10s/a") == {"withdrawn": False}
+        store._connection.execute("UPDATE record SET payload = ?", (b'{"data": {"withdraun": false}}',))
         assert store.records.latest("s/production/10s/a") is None
         assert store.records.latest_between("s/production/10s/", "", "z") == []
         assert store.records.first_revision(START) == 5
@@ -299,3 +306,158 @@ def test_records_that_were_undone_are_not_missed_afterwards(tmp_path: Path) -> N
     with Store(tmp_path) as store:
         assert store.begin(START).epoch == 1
         assert store.losses.pending(10) == []
+
+
+def flipped(path: Path, needle: bytes, offset: int, which: int = 0, mask: int = 0x80) -> None:
+    """One bit of one place where a text stands in a file."""
+    content = bytearray(path.read_bytes())
+    at = -1
+    for _ in range(which + 1):
+        at = content.index(needle, at + 1)
+    content[at + offset] ^= mask
+    path.write_bytes(content)
+
+
+def small(folder: Path) -> None:
+    with Store(folder) as store:
+        store.begin(START)
+        ids = store.register([("plc.count", True)])
+        store.append([row(ids["plc.count"], START + n, n) for n in range(10)], START)
+        store.append([row(ids["plc.count"], START + 50, None, 2, "device_offline")], START)
+        store.remember_configuration("sha256:abcdef", "{}", START, "basis")
+        with store.transaction():
+            drafts = [Draft("production", "edge/v1/acme/topicA", "s", {}, f"key{n}") for n in range(3)]
+            store.issue(drafts, freeze, START)
+
+
+async def started(folder: Path) -> StoreThread:
+    """A store as the agent starts with it: what turns out to be damaged is put aside, once."""
+    for _ in range(2):
+        store = Store(folder)
+        thread = StoreThread(store, FakeClock(), S)
+        try:
+            await thread.call(store.begin, START + S)
+            await thread.call(store.remember_configuration, "sha256:abcdef", "{}", START, "basis")
+            await thread.call(store.register, [("plc.count", True)])
+            thread.append([row(1, START + 2 * S, 1)])
+            await thread.flush()
+        except StoreDamaged:
+            with suppress(StoreError):
+                await thread.close()
+        else:
+            return thread
+    raise AssertionError("two starts in vain")
+
+
+@pytest.mark.parametrize("which", range(5))
+async def test_bit_in_the_text_of_a_row_stops_neither_a_start_nor_the_rest(tmp_path: Path, which: int) -> None:
+    small(tmp_path)
+    needles = [b"edge/v1/acme/topicA", b"plc.count", b"sha256:abcdef", b"device_offline", b"key1"]
+    flipped(tmp_path / DATABASE, needles[which], 2, which=1 if which == 0 else 0)
+    thread = await started(tmp_path)
+    waiting = await StoreOutbox(thread, FakeClock()).waiting(-1, 10)
+    assert len(waiting) == (2 if which == 0 else 3), "what is damaged is a dead letter, and the rest is sent"
+    await thread.close()
+
+
+@pytest.mark.parametrize("at", [18, 19, 47, 60, 62, 63, 68, 71])
+async def test_bit_in_the_header_is_damage_where_the_second_file_says_that_it_is_ours(tmp_path: Path, at: int) -> None:
+    small(tmp_path)
+    content = bytearray((tmp_path / DATABASE).read_bytes())
+    content[at] ^= 1 if at != 47 else 8
+    (tmp_path / DATABASE).write_bytes(content)
+    thread = await started(tmp_path)
+    assert thread.store.delivery.figures()["waiting"] == 3
+    assert thread.store.readings.count() >= 10
+    await thread.close()
+
+
+@pytest.mark.parametrize("offset", [14, 25, 40, 45, 60, 90, 120, 200])
+async def test_bit_in_the_text_of_the_schema_ends_in_a_start(tmp_path: Path, offset: int) -> None:
+    small(tmp_path)
+    flipped(tmp_path / DATABASE, b'CREATE TABLE "reading"', offset)
+    thread = await started(tmp_path)
+    await thread.close()
+
+
+def test_newest_epoch_is_beyond_all_before_also_where_nothing_is_known(tmp_path: Path) -> None:
+    first, later = first_epoch(START), first_epoch(START + S)
+    assert first > 20_000_000
+    assert later == first + 1
+    with Store(tmp_path / "first") as store:
+        assert store.begin(START, first_epoch=first).epoch == first
+    with Store(tmp_path / "first") as store:
+        assert store.begin(START + S, first_epoch=later + 100).epoch == first, "what is known goes on"
+
+
+@pytest.mark.parametrize("stopped", ["no mark", "renaming", "renamed"])
+def test_putting_aside_that_was_stopped_in_the_middle_loses_nothing(tmp_path: Path, stopped: str) -> None:
+    folder = tmp_path / "data"
+    issued = filled(folder)
+    renamed: list[Path] = []
+    real = Path.rename
+
+    def rename(self: Path, to: Path) -> Path:
+        if stopped == "renaming" and renamed:
+            raise KeyboardInterrupt
+        renamed.append(self)
+        return real(self, to)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "rename", rename)
+        with suppress(KeyboardInterrupt):
+            put_aside(folder / DATABASE)
+    if stopped == "no mark":
+        (folder / "salvage").unlink()
+        for path in folder.glob("*damaged-1*"):
+            real(path, folder / path.name.replace(".damaged-1", ""))
+    with Store(folder) as store:
+        store.begin(START + 4_000 * S)
+        assert len(store.records.page(limit=10_000)) == len(issued)
+        assert store.readings.count() >= 3_000
+
+
+async def test_rows_of_a_commit_that_was_given_up_are_not_lost(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.begin(START)
+    thread, real, gate = StoreThread(store, FakeClock(), S), store.append, threading.Event()
+
+    def fails(*_: object) -> None:
+        gate.wait(5)
+        raise sqlite3.OperationalError("database or disk is full")
+
+    store.append = fails  # type: ignore[assignment]
+    thread.append([row(1, START + n, n) for n in range(100)])
+    commit = asyncio.create_task(thread.flush())
+    await asyncio.sleep(0.05)
+    commit.cancel()
+    await asyncio.gather(commit, return_exceptions=True)
+    gate.set()
+    store.append = real  # type: ignore[method-assign]
+    await asyncio.sleep(0.1)
+    await thread.flush()
+    assert store.readings.count() == 100
+    await thread.close()
+
+
+async def test_memory_stays_bounded_for_as_long_as_the_disk_fails(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.begin(START)
+    thread, real = StoreThread(store, FakeClock(), S, max_waiting=2_000), store.append
+
+    def fails(*_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    store.append = fails  # type: ignore[assignment]
+    for second in range(100):
+        thread.append([row(tag, START + second * S, second) for tag in range(500)])
+        with suppress(StoreError):
+            await thread.flush()
+    assert len(thread._waiting) == 2_000
+    assert len(thread._overflow) == 500
+    assert thread.dropped == 96 * 500
+    store.append = real  # type: ignore[method-assign]
+    await thread.flush()
+    await thread.close()
+    with Store(tmp_path) as store:
+        assert store.readings.count() == 2_500

@@ -18,8 +18,9 @@ from edge_agent.clock import Trust
 from edge_agent.config.models import BufferSettings
 from edge_agent.housekeeping import DAY_NS, Housekeeper
 from edge_agent.store import Draft, Issued, Store, StoreError, StoreThread
+from edge_agent.store.files import BALLAST
 from edge_agent.store.records import Progress
-from edge_agent.store.room import BALLAST, BALLAST_BYTES
+from edge_agent.store.room import BALLAST_BYTES
 from edge_agent.timestamps import rfc3339
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="a file system of its own takes root")

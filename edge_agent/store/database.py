@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import ParamSpec, TypeVar
+from typing import Literal, ParamSpec, TypeVar
 
 from edge_agent.store import identity as identities
 from edge_agent.store.delivery import Delivery
@@ -22,6 +22,9 @@ from edge_agent.store.files import (
     StoreDamaged,
     StoreError,
     connect,
+    damage,
+    drop_ballast,
+    fails_by_itself,
     is_damage,
     is_full,
     put_aside,
@@ -33,7 +36,7 @@ from edge_agent.store.identity import Identity
 from edge_agent.store.losses import Losses
 from edge_agent.store.readings import Readings, Row
 from edge_agent.store.records import Draft, Freeze, Issued, Records
-from edge_agent.store.room import Room, drop_ballast
+from edge_agent.store.room import Room
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +107,7 @@ class Store:
         try:
             self._connection = connect(self.path)
         except sqlite3.DatabaseError as error:
-            if not create or not is_damage(error):
+            if not create or not (is_damage(error) or fails_by_itself(error, self.path)):
                 raise StoreError(f"{self.path}: {error}; if it is damaged, `edge-agent run` sets it aside") from error
             log.error("%s: %s", self.path, error)
             put_aside(self.path)
@@ -123,11 +126,14 @@ class Store:
 
     # ------------------------------------------------------------------------------------------ a run begins
 
-    def begin(self, now: int, cause: str = "agent_down") -> Identity:
-        """Begin a run: fix the identity on disk, and say that since the last sign of life nothing is known."""
+    def begin(self, now: int, cause: str = "agent_down", first_epoch: int = 1) -> Identity:
+        """Begin a run: fix the identity on disk, and say that since the last sign of life nothing is known.
+
+        `first_epoch` is that of a store of which nothing is known at all.
+        """
         path = self.folder / IDENTITY
         in_file, in_database = identities.read(path), self._identity_in_database()
-        begun = identities.begin(in_file, in_database)
+        begun = identities.begin(in_file, in_database, first_epoch)
         gone = identities.lost(in_file, in_database)
         identities.write(path, begun)
         self.identity, self._next_number = begun, begun.reserved
@@ -263,8 +269,8 @@ class Store:
         with self.transaction():
             return self.readings.register(tags)
 
-    def check(self, seconds: float) -> bool:
-        """Have SQLite check the whole database for so long; whether it came to an end.
+    def check(self, seconds: float, how: Literal["quick_check", "integrity_check"] = "quick_check") -> bool:
+        """Have SQLite check the whole database for so long; whether it came to an end. `integrity_check` is thorough.
 
         Raises:
             sqlite3.DatabaseError: it is damaged.
@@ -272,7 +278,7 @@ class Store:
         until = time.monotonic() + seconds
         self._connection.set_progress_handler(lambda: time.monotonic() > until, 10_000)
         try:
-            found = self._connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+            found = self._connection.execute(f"PRAGMA {how}(1)").fetchone()[0]
         except sqlite3.OperationalError as error:
             if getattr(error, "sqlite_errorname", "") == "SQLITE_INTERRUPT":
                 return False
@@ -280,9 +286,7 @@ class Store:
         finally:
             self._connection.set_progress_handler(None, 0)
         if found != "ok":
-            damage = sqlite3.DatabaseError(found)
-            damage.sqlite_errorname = "SQLITE_CORRUPT"
-            raise damage
+            raise damage(found)
         return True
 
     def look_at_pages(self, done: dict[str, int], limit: int) -> bool:
@@ -310,7 +314,10 @@ class Store:
 
     def translated(self, error: sqlite3.Error | OSError) -> StoreError:
         """What an error of SQLite or the disk means for the agent; damage is remembered until `close`."""
-        if isinstance(error, sqlite3.DatabaseError) and is_damage(error):
+        by_itself = getattr(error, "sqlite_errorname", "").startswith("SQLITE_READONLY")
+        if isinstance(error, sqlite3.DatabaseError) and (
+            is_damage(error) or (by_itself and fails_by_itself(error, self.path))
+        ):
             self._is_damaged = True
             return StoreDamaged(f"{self.path}: {error}")
         return StoreError(f"{self.path}: {error}{'; make room on this disk' if is_full(self.folder) else ''}")

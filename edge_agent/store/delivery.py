@@ -16,6 +16,11 @@ def checksum(epoch: int, number: int, topic: str, payload: bytes) -> int:
     return zlib.crc32(payload, zlib.crc32(f"{epoch}:{number}:{topic}:".encode()))
 
 
+def is_sound(epoch: int, number: int, topic: str, payload: object, crc: int | None) -> bool:
+    """Whether a record is as it was issued; one of before there were checksums is taken as it is."""
+    return isinstance(payload, bytes) and crc in (None, checksum(epoch, number, topic, payload))
+
+
 class Unanswered(NamedTuple):
     """A record that waits for the broker. `sound` is false where its bytes are not those that were issued."""
 
@@ -66,7 +71,7 @@ class Delivery:
             (after, 2**62 if until is None else until, limit),
         )
         return [
-            Unanswered(position, topic, payload, issued, crc in (None, checksum(epoch, number, topic, payload)))
+            Unanswered(position, topic, payload, issued, is_sound(epoch, number, topic, payload, crc))
             for position, topic, payload, issued, epoch, number, crc in found
         ]
 
@@ -152,6 +157,6 @@ class Delivery:
         )
         rows: list[Issue] = []
         for at, epoch, number, topic, sequence, issued, payload, crc in found:
-            sound = crc in (None, checksum(epoch, number, topic, payload))
+            sound = is_sound(epoch, number, topic, payload, crc)
             rows.append(Issue(at, epoch, number, topic, sequence, issued, payload if sound else None))
         return rows

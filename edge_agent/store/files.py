@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 DATABASE = "edge-agent.db"
 LOCK = "lock"
+BALLAST = "ballast"
 FULL_BYTES = 2**20
 SALVAGE = "salvage"
 """Holds the name of a damaged database that has been put aside, until what can be read of it has been saved."""
@@ -78,12 +79,15 @@ def connect(path: Path) -> sqlite3.Connection:
     """
     new = not path.exists()
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=64)
+    connection.text_factory = as_text
     try:
         owner = connection.execute("PRAGMA application_id").fetchone()[0]
         tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if _is_ours(connection, path) and (owner != APPLICATION_ID or version > _migrated(connection)):
+            raise damage("its header does not say what its tables do")
         if owner not in (0, APPLICATION_ID) or (owner == 0 and tables):
             raise StoreError(f"{path} is another program's database; set agent.data to a folder of the agent's own")
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version > VERSION:
             raise StoreError(f"{path} was written by a newer version of edge-agent: install that one, or a later")
         if not tables:
@@ -102,22 +106,75 @@ def connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def as_text(content: bytes) -> str:
+    """A text of the database, also where the disk has changed it: a checksum or a missing row will tell."""
+    return content.decode("utf-8", "replace")
+
+
+def _is_ours(connection: sqlite3.Connection, path: Path) -> bool:
+    """Whether the second file lies beside the database, and the tables are those of a store."""
+    if identities.read(path.with_name(IDENTITY)) is None:
+        return False
+    ours = "SELECT count(*) FROM sqlite_master WHERE name IN ('_sqlite_migrations', 'record', 'reading', 'fact')"
+    return bool(connection.execute(ours).fetchone()[0] == 4)
+
+
+def _migrated(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("SELECT count(*) FROM _sqlite_migrations").fetchone()[0])
+
+
+def damage(text: str) -> sqlite3.DatabaseError:
+    """The error of SQLite for a database that is damaged."""
+    error = sqlite3.DatabaseError(text)
+    error.sqlite_errorname = "SQLITE_CORRUPT"
+    return error
+
+
+_NO_FAULT_OF_THE_FILE = (
+    "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_NOMEM", "SQLITE_PERM",
+    "SQLITE_AUTH", "SQLITE_PROTOCOL", "SQLITE_INTERRUPT",
+)  # fmt: skip
+
+
 def is_damage(error: sqlite3.DatabaseError) -> bool:
-    return getattr(error, "sqlite_errorname", "") in ("SQLITE_NOTADB", "SQLITE_CORRUPT", "SQLITE_CORRUPT_INDEX")
+    """Whether SQLite says that the file is no sound database, or that a table of ours is not there."""
+    name = getattr(error, "sqlite_errorname", "")
+    missing = name == "SQLITE_ERROR" and str(error).startswith(("no such", "malformed database schema"))
+    return name in ("SQLITE_NOTADB", "SQLITE_CORRUPT", "SQLITE_CORRUPT_INDEX") or missing
+
+
+def fails_by_itself(error: sqlite3.DatabaseError, path: Path) -> bool:
+    """Whether a database of ours cannot be opened for no fault of the disk, of rights, or of another process."""
+    name = getattr(error, "sqlite_errorname", "")
+    if name.startswith("SQLITE_READONLY") and not os.access(path.parent, os.W_OK):
+        return False
+    return not name.startswith(_NO_FAULT_OF_THE_FILE) and identities.read(path.with_name(IDENTITY)) is not None
 
 
 def put_aside(path: Path) -> Path:
     """Rename a damaged database and what belongs to it, to be looked at by `_salvage`; nothing is deleted."""
     number = 1
-    while (kept := path.with_name(f"{path.name}.damaged-{number}")).exists():
+    while [*path.parent.glob(f"{path.name}.damaged-{number}"), *path.parent.glob(f"{path.name}.damaged-{number}-*")]:
         number += 1
-    for suffix in ("-wal", "-shm", ""):
-        part = path.with_name(path.name + suffix)
-        if part.exists():
-            part.rename(kept.with_name(kept.name + suffix))
-    (path.parent / SALVAGE).write_text(kept.name)
+    kept = path.with_name(f"{path.name}.damaged-{number}")
+    mark = path.parent / SALVAGE
+    with mark.with_suffix(".new").open("w", encoding="ascii") as file:
+        file.write(kept.name)
+        file.flush()
+        os.fsync(file.fileno())
+    mark.with_suffix(".new").replace(mark)  # from here on a start goes on with it, wherever it was stopped
     identities.fsync_folder(path.parent)
+    _rename(path, kept)
     return kept
+
+
+def _rename(path: Path, kept: Path) -> None:
+    """The database first, then what belongs to it: the log alone would be written over by a new one."""
+    for suffix in ("", "-wal", "-shm"):
+        part = path.with_name(path.name + suffix)
+        if part.exists() and not kept.with_name(kept.name + suffix).exists():
+            part.rename(kept.with_name(kept.name + suffix))
+    identities.fsync_folder(path.parent)
 
 
 def remove(path: Path) -> None:
@@ -125,19 +182,36 @@ def remove(path: Path) -> None:
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
+def _salvaged(damaged: Path, new: Path) -> dict[str, int] | None:
+    with suppress(sqlite3.Error, OSError):  # a full disk: an empty store begins, and the file is kept
+        remove(new)
+        connect(new).close()
+        return salvage(damaged, new)
+    return None
+
+
+def drop_ballast(folder: Path) -> bool:
+    """Free the ballast of the store in a folder; whether there was any."""
+    try:
+        (folder / BALLAST).unlink()
+    except OSError:
+        return False
+    return True
+
+
 def salvaged(folder: Path) -> Path | None:
     """Make a store of what can be read of one that was put aside and not looked at yet; where that one is."""
     mark = folder / SALVAGE
-    if not mark.exists():
+    if not mark.exists() or not (name := mark.read_text().strip()):
         return None
-    damaged, path = folder / mark.read_text().strip(), folder / DATABASE
+    damaged, path = folder / name, folder / DATABASE
+    if not damaged.exists() or not path.exists():
+        _rename(path, damaged)  # what a kill or a power cut has stopped in the middle
     if not path.exists():
         new = folder / f"{DATABASE}.salvaged"
-        rows = None
-        with suppress(sqlite3.Error, OSError):  # a full disk: an empty store begins, and the file is kept
-            remove(new)
-            connect(new).close()
-            rows = salvage(damaged, new)
+        rows = _salvaged(damaged, new)
+        if rows is None and is_full(folder) and drop_ballast(folder):
+            rows = _salvaged(damaged, new)
         if rows is None:
             remove(new)
             log.error("%s was damaged and is kept as %s; nothing of it can be read", DATABASE, damaged.name)

@@ -13,7 +13,7 @@ from contextlib import closing
 from pathlib import Path
 
 from edge_agent.store import identity as identities
-from edge_agent.store.delivery import checksum
+from edge_agent.store.delivery import is_sound
 
 SUFFIX = ".mended"
 _PAGE = 4_096
@@ -82,5 +82,5 @@ def _is_ours(copy: Path, identity: Path) -> bool:
         len(epochs) == 1
         and (told is None or told.epoch == epochs[0][0])
         and all(isinstance(name, str) and "." in name and machine in (0, 1) for name, machine in tags)
-        and all(isinstance(row[3], bytes) and row[4] in (None, checksum(*row[:4])) for row in records)
+        and all(is_sound(*row) for row in records)
     )

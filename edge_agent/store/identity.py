@@ -15,6 +15,9 @@ import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from edge_agent.clock import PROVISIONAL_NS
+from edge_agent.contract import NS_PER_S
+
 IDENTITY = "identity.json"
 BLOCK = 1_000
 """Record numbers reserved at a time."""
@@ -58,6 +61,11 @@ def write(path: Path, identity: Identity, *, now: bool = True) -> None:
         fsync_folder(path.parent)
 
 
+def first_epoch(now: int) -> int:
+    """An epoch for a store that knows of none: seconds since 2026, beyond those of every store that was made before."""
+    return max(1, (now - PROVISIONAL_NS) // NS_PER_S)
+
+
 def fsync_folder(folder: Path) -> None:
     """Make a created or renamed entry of a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -67,15 +75,18 @@ def fsync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def begin(in_file: Identity | None, in_database: Identity | None) -> Identity:
+def begin(in_file: Identity | None, in_database: Identity | None, first: int = 1) -> Identity:
     """The identity of a run that starts now, given what the file and the database say.
 
     Agreement goes on in the same epoch, from the first number that was not reserved; anything else begins a new one.
+    Where nothing is known, both having been lost or moved away, the `first` epoch must be beyond all that there were.
     """
     if in_file is not None and in_database is not None:
         same = replace(in_file, issued=0) == replace(in_database, issued=0)
         if same and in_file.issued <= in_database.issued:
             return Identity(in_file.epoch, in_file.starts + 1, in_file.reserved, in_database.issued)
+    if in_file is None and in_database is None:
+        return Identity(first, 1, 1)
     epoch = max(known.epoch if known else 0 for known in (in_file, in_database)) + 1
     return Identity(epoch, 1, 1)
 

@@ -52,11 +52,30 @@ class Losses:
         self, what: str, cause: str, *, start: int, until: int | None = None, count: int | None = None,
         topic: str | None = None, epoch: int | None = None, first: int | None = None, last: int | None = None,
     ) -> None:  # fmt: skip
-        """Remember a loss."""
+        """Remember a loss. What goes on with one that no gap record has named yet becomes part of it."""
+        until = start + 1 if until is None else until
+        if self._grown(what, cause, start, until, count, topic, epoch, first, last):
+            return
         self._connection.execute(
             "INSERT INTO loss (what, cause, start, until, count, topic, epoch, first, last) "
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (what, cause, start, start + 1 if until is None else until, count, topic, epoch, first, last),
+            (what, cause, start, until, count, topic, epoch, first, last),
+        )
+
+    def _grown(
+        self, what: str, cause: str, start: int, until: int, count: int | None, topic: str | None, epoch: int | None,
+        first: int | None, last: int | None,
+    ) -> bool:  # fmt: skip
+        """Whether a loss of the same kind could be extended: of readings any, of records that whose numbers go on."""
+        if count is None or (what == "records" and first is None):
+            return False
+        return bool(
+            self._connection.execute(
+                "UPDATE loss SET start = min(start, ?), until = max(until, ?), count = count + ?, last = ? "
+                "WHERE id = (SELECT max(id) FROM loss WHERE what = ? AND cause = ? AND topic IS ? AND epoch IS ?) "
+                "AND count IS NOT NULL AND last IS ?",
+                (start, until, count, last, what, cause, topic, epoch, None if first is None else first - 1),
+            ).rowcount
         )
 
     def pending(self, limit: int) -> list[Loss]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from edge_agent.store.delivery import checksum
+from edge_agent.store.delivery import checksum, is_sound
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,8 @@ class StoredRecord(NamedTuple):
     reason: str | None
 
 
+SACRIFICED_UNTIL = "sacrificed_until"
+"""Fact: the newest reading of a machine that went for room was before this time."""
 FORGOTTEN_UNTIL, FORGOTTEN_REVISION = "forgotten_until", "forgotten_revision"
 """Facts: when the newest record that went for room was issued, and the highest revision of all of them."""
 
@@ -64,18 +66,24 @@ class Progress(NamedTuple):
 
 
 _COLUMNS = ", ".join(StoredRecord._fields)
-_OF_KEYS = "SELECT key, payload, issued, revision FROM record WHERE key >= ? AND key <= ?"
+_SAID = "epoch, number, topic, payload, crc, issued, revision"
+_OF_KEYS = f"SELECT key, {_SAID} FROM record WHERE key >= ? AND key <= ?"  # noqa: S608 - ours
 
 
 def forget(connection: sqlite3.Connection, until: int | None, revision: int | None) -> None:
     """Remember that what was said up to `until`, up to this revision, is not known any more."""
     for name, value in ((FORGOTTEN_UNTIL, until), (FORGOTTEN_REVISION, revision)):
         if value is not None:
-            connection.execute(
-                "INSERT INTO fact (name, value) VALUES (?, ?) "
-                "ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)",
-                (name, value),
-            )
+            raise_fact(connection, name, value)
+
+
+def raise_fact(connection: sqlite3.Connection, name: str, value: int) -> None:
+    """Remember the highest of the values that a fact was given."""
+    connection.execute(
+        "INSERT INTO fact (name, value) VALUES (?, ?) "
+        "ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)",
+        (name, value),
+    )
 
 
 Freeze = Callable[[Draft, Issued], bytes]
@@ -137,18 +145,19 @@ class Records:
     def latest_event(self, key: str) -> dict[str, Any] | None:
         """The whole event of the highest revision of a key; None when nothing was published under it."""
         row = self._connection.execute(
-            "SELECT payload, issued, revision FROM record WHERE key = ? ORDER BY epoch DESC, revision DESC LIMIT 1",
+            f"SELECT {_SAID} FROM record WHERE key = ? ORDER BY epoch DESC, revision DESC LIMIT 1",  # noqa: S608 - ours
             (key,),
         ).fetchone()
         return self._event(*row) if row else None
 
-    def _event(self, payload: bytes, issued: int, revision: int) -> dict[str, Any] | None:
-        """The event of a record; None where the disk has made nonsense of it, which is then as if it had gone."""
-        try:
-            event: dict[str, Any] = json.loads(payload)
-        except ValueError:
+    def _event(
+        self, epoch: int, number: int, topic: str, payload: bytes, crc: int | None, issued: int, revision: int
+    ) -> dict[str, Any] | None:
+        """The event of a record; None where the disk has changed it, which is then as if it had gone."""
+        if not is_sound(epoch, number, topic, payload, crc):
             forget(self._connection, issued, revision)
             return None
+        event: dict[str, Any] = json.loads(payload)
         return event
 
     def latest_between(self, prefix: str, first: str, last: str) -> list[dict[str, Any]]:
@@ -177,7 +186,7 @@ class Records:
         )
         return self._latest_of(found)
 
-    def _latest_of(self, found: Iterable[tuple[str, bytes, int, int]]) -> list[dict[str, Any]]:
+    def _latest_of(self, found: Iterable[tuple[Any, ...]]) -> list[dict[str, Any]]:
         latest = {row[0]: row for row in found}
         events = (self._event(*row[1:]) for row in latest.values())
         return [event["data"] for event in events if event is not None]

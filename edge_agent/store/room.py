@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from edge_agent.store.files import is_full
+from edge_agent.contract import NS_PER_S
+from edge_agent.store.delivery import is_sound
+from edge_agent.store.files import BALLAST, DATABASE, drop_ballast, is_full
 from edge_agent.store.losses import Losses, consecutive
-from edge_agent.store.records import forget
+from edge_agent.store.records import SACRIFICED_UNTIL, forget, raise_fact
 from edge_agent.timestamps import parse
 
-BALLAST = "ballast"
 BALLAST_BYTES = 4 * 2**20
 """Freed when the disk is full: even deleting needs room for the write-ahead log."""
 CAUSE = "disk_full"
 _ROWS = 5_000
 _LOOKED_AT = 1_000_000
 """So many of the oldest readings are looked at for what can go: a commit waits meanwhile."""
+_STALE_NS = 3 * 86_400 * NS_PER_S
 _PROCESS = "('process', 'alarm')"
+_PUT_ASIDE = re.compile(re.escape(DATABASE) + r"\.damaged-(\d+)")
+"""A database that was put aside, its log and whatever else belongs to it, by its number."""
+_SPARED = "id NOT IN (SELECT value FROM json_each(:kept))"
 _LAST = (
     "SELECT id FROM reading WHERE machine = 1 AND tag = ? AND time < ? AND quality <= ? "
     "ORDER BY time DESC, id DESC LIMIT 1"
@@ -60,15 +66,16 @@ class Room:
         kept = json.dumps(self._anchors(borders))
         open_since = 2**62 if needed else min(borders, default=0)
         for name, step in (
-            ("spare_readings", self._spare_readings),
+            ("spare_readings", lambda: self._readings("machine = 0", kept)),
             ("old_readings", lambda: self._machines_readings(horizon, kept)),
             ("accepted_records", self._accepted_records),
             ("open_readings", lambda: self._machines_readings(open_since, kept)),
             ("dead_letters", self._dead_letters),
             ("process_records", lambda: self._waiting_records(f"type IN {_PROCESS}")),
-            ("records", lambda: self._waiting_records(f"type NOT IN {_PROCESS}")),
+            ("records", lambda: self._waiting_records(f"type NOT IN ('gap', {_PROCESS[1:]}")),
+            ("gaps", lambda: self._waiting_records("type = 'gap'")),
         ):
-            count = 0 if name in ("process_records", "records") and not needed else self._until(until, step)
+            count = 0 if name in ("process_records", "records", "gaps") and not needed else self._until(until, step)
             if count:
                 gone[name] = count
         return gone
@@ -79,9 +86,6 @@ class Room:
             count += deleted
         return count
 
-    def _spare_readings(self) -> int:
-        return self._readings("machine = 0")
-
     def _machines_readings(self, before: int, kept: str) -> int:
         return self._readings(f"machine = 1 AND time < {before}", kept)
 
@@ -89,11 +93,17 @@ class Room:
         """Up to where windows of any size are closed, and since when jobs are open, in ns since 1970 UTC."""
         db = self._connection
         closed = [time for (time,) in db.execute("SELECT DISTINCT closed_until FROM progress")]
+        newest = max(closed, default=0)  # a machine that is not configured any more holds nothing
+        closed = [time for time in closed if time > newest - _STALE_NS]
         jobs = db.execute(
-            "SELECT key, json_extract(CAST(payload AS TEXT), '$.data.open') FROM record "
+            "SELECT key, epoch, number, topic, payload, crc FROM record "
             "WHERE position IN (SELECT max(position) FROM record WHERE type = 'job' GROUP BY topic)"
         )
-        return closed + [parse(key.rpartition("/")[2]) for key, is_open in jobs if is_open]
+        with suppress(ValueError):
+            for key, *said in jobs:
+                if is_sound(*said) and json.loads(said[3])["data"]["open"]:
+                    closed.append(parse(key.rpartition("/")[2]))
+        return closed
 
     def _anchors(self, borders: Sequence[int]) -> list[int]:
         """The ids of readings that stay: of each machine's tag the newest, and the last good one before each border.
@@ -108,12 +118,13 @@ class Room:
                 found.update(db.execute(_LAST, (tag, before, quality)).fetchone() or ())
         return sorted(found)
 
-    def _readings(self, where: str, kept: str = "[]") -> int:
+    def _readings(self, where: str, kept: str) -> int:
         db = self._connection
-        # The newest reading stays whatever it is, for the same reason as the newest record.
-        oldest = f"id < min((SELECT min(id) FROM reading) + {_LOOKED_AT}, (SELECT max(id) FROM reading))"  # noqa: S608
-        spared = "id NOT IN (SELECT value FROM json_each(:kept))"
-        ids = f"SELECT id FROM reading WHERE {oldest} AND {where} AND {spared} ORDER BY id LIMIT {_ROWS}"  # noqa: S608
+        # The newest reading stays whatever it is, for the same reason as the newest record. What stays of the oldest
+        # does not count: else a device that has long been lost would hold everything behind its last reading.
+        first = f"(SELECT id FROM reading WHERE {_SPARED} ORDER BY id LIMIT 1)"  # noqa: S608 - ours
+        oldest = f"id >= {first} AND id < min({first} + {_LOOKED_AT}, (SELECT max(id) FROM reading))"  # noqa: S608 - ours
+        ids = f"SELECT id FROM reading WHERE {oldest} AND {where} AND {_SPARED} ORDER BY id LIMIT {_ROWS}"  # noqa: S608
         figures = "count(*), min(time), max(time), max(machine)"
         found = db.execute(f"SELECT {figures} FROM reading WHERE id IN ({ids})", {"kept": kept})  # noqa: S608 - ours
         count, start, end, machine = found.fetchone()
@@ -121,6 +132,7 @@ class Room:
             db.execute(f"DELETE FROM reading WHERE id IN ({ids})", {"kept": kept})  # noqa: S608 - ours
             if machine:
                 self._losses.add("readings", CAUSE, start=start, until=end + 1, count=count)
+                raise_fact(db, SACRIFICED_UNTIL, end + 1)
         return int(count)
 
     def _accepted_records(self) -> int:
@@ -145,10 +157,10 @@ class Room:
         return count
 
     def _waiting_records(self, where: str) -> int:
-        """The oldest that the broker has not answered for; each is named. Gap records are the last to go."""
+        """The oldest that the broker has not answered for; each is named, and of gap records that were lost, one is."""
         db = self._connection
         ids = (
-            f"SELECT position FROM record WHERE answered IS NULL AND type != 'gap' AND {_NOT_NEWEST} AND {where} "  # noqa: S608
+            f"SELECT position FROM record WHERE answered IS NULL AND {_NOT_NEWEST} AND {where} "  # noqa: S608
             f"ORDER BY position LIMIT {_ROWS // 10}"
         )
         columns = "epoch, topic, sequence, issued"
@@ -183,12 +195,15 @@ class Room:
 
     def forget_damaged(self, most: int) -> list[str]:
         """Delete the oldest databases that were put aside, beyond `most` bytes; their names. The newest stays."""
-        kept = sorted(self._folder.glob("*.db.damaged-*"), key=lambda path: (path.stat().st_mtime, path.name))
-        gone = []
-        while len(kept) > 1 and sum(path.stat().st_size for path in kept) > most:
-            oldest = kept.pop(0)
-            oldest.unlink()
-            gone.append(oldest.name)
+        parts: dict[int, list[Path]] = {}
+        for path in self._folder.iterdir():
+            if found := _PUT_ASIDE.match(path.name):
+                parts.setdefault(int(found[1]), []).append(path)
+        kept, gone = sorted(parts), []
+        while len(kept) > 1 and sum(path.stat().st_size for number in kept for path in parts[number]) > most:
+            for path in parts[kept.pop(0)]:
+                path.unlink()
+                gone.append(path.name)
         return gone
 
     def give_back(self) -> None:
@@ -217,12 +232,3 @@ class Room:
     def drop_ballast(self) -> bool:
         """Free the ballast; whether there was any."""
         return drop_ballast(self._folder)
-
-
-def drop_ballast(folder: Path) -> bool:
-    """Free the ballast of the store in a folder; whether there was any."""
-    try:
-        (folder / BALLAST).unlink()
-    except OSError:
-        return False
-    return True

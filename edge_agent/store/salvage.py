@@ -50,6 +50,7 @@ class _Salvage:
     def __init__(self, damaged: Path, new: Path, seconds: float) -> None:
         self._deadline = time.monotonic() + seconds
         self._old = sqlite3.connect(f"file:{damaged}?mode=ro", uri=True, isolation_level=None)
+        self._old.text_factory = lambda content: content.decode("utf-8", "replace")
         self._db = sqlite3.connect(new, isolation_level=None)
         self._db.execute("PRAGMA synchronous = OFF")
 

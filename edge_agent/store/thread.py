@@ -77,17 +77,18 @@ class StoreThread:
         loop = asyncio.get_running_loop()
         try:
             return await loop.run_in_executor(self._executor, lambda: work(*args, **kwargs))
+        except (TypeError, ValueError, LookupError, sqlite3.IntegrityError) as error:
+            if self._clock.monotonic() >= self._check_at:
+                self._check_at = self._clock.monotonic() + CHECK_EVERY_NS
+                try:
+                    await loop.run_in_executor(self._executor, self.store.check, CHECK_S, "integrity_check")
+                except sqlite3.Error as damage:
+                    raise self._translated(damage) from error
+            if isinstance(error, sqlite3.IntegrityError):
+                raise self._translated(error) from error
+            raise
         except (sqlite3.Error, OSError) as error:
             raise self._translated(error) from error
-        except (TypeError, ValueError, LookupError) as error:
-            if self._clock.monotonic() < self._check_at:
-                raise
-            self._check_at = self._clock.monotonic() + CHECK_EVERY_NS
-            try:
-                await loop.run_in_executor(self._executor, self.store.check, CHECK_S)
-            except sqlite3.Error as damage:
-                raise self._translated(damage) from error
-            raise
 
     def _translated(self, error: sqlite3.Error | OSError) -> StoreError:
         translated = self.store.translated(error)
@@ -101,20 +102,27 @@ class StoreThread:
         Raises:
             StoreError: the disk refuses; the rows stay in memory for the next try.
         """
+        # The rows are on their way: whoever is cancelled here must not take them along.
+        under_way = asyncio.ensure_future(self._flush())
+        under_way.add_done_callback(lambda done: done.cancelled() or done.exception())  # it may be nobody's any more
+        await asyncio.shield(under_way)
+
+    async def _flush(self) -> None:
         async with self._flushing:
-            now, rows = self._clock.now(), self._waiting
+            now, rows, overflow = self._clock.now(), self._waiting, self._overflow
             self.last_try = self._clock.monotonic()
-            self._waiting = [*self._overflow.values()]
-            self._overflow = {}
+            self._waiting, self._overflow = [], {}
             try:
-                # The rows are on their way: whoever is cancelled here must not take them along.
-                await asyncio.shield(self.call(self.store.append, rows, now))
+                await self.call(self.store.append, rows, now)
             except StoreError as error:
-                self._waiting = rows + self._waiting
+                meanwhile, self._waiting = self._waiting, rows
+                self._overflow |= overflow  # of each tag the first that was dropped
+                self.append(meanwhile)
                 if self.failing is None:
                     log.error("readings cannot be stored: %s; kept in memory (at most %d)", error, self._max_waiting)
                 self.failing = str(error)
                 raise
+            self._waiting = [*overflow.values(), *self._waiting]
             if self.failing is not None:
                 log.info("readings are stored again")
                 self.failing = None

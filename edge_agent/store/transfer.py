@@ -10,8 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from edge_agent.store import identity as identities
 from edge_agent.store.database import Store
-from edge_agent.store.files import DATABASE, IDENTITY, LOCK, SALVAGE, StoreError, connect
-from edge_agent.store.room import BALLAST
+from edge_agent.store.files import BALLAST, DATABASE, IDENTITY, LOCK, SALVAGE, StoreError, connect
 from edge_agent.store.salvage import salvaged
 
 _LEFT_HERE = (LOCK, BALLAST, SALVAGE, "agent.sock")

@@ -132,9 +132,11 @@ class Gatherer:
 
     def _again(self, line: Line, look: Interval, now: int, closed: dict[str, int], why: Because) -> list[Again]:
         """The closed windows that overlap a time and are not final."""
-        found, machine = [], line.of.machine
+        found, machine, gone = [], line.of.machine, self._site.sacrificed_until
         for size, until in closed.items():
             for window, hash in self._site.closed_windows(size, *look, until, line.of.settle_ns):
+                if window[0] < gone:
+                    continue
                 subject = self._site.machine(hash, machine).subject
                 before = self._store.records.latest_event(record.production_key(subject, size, window[0]))
                 used = before["configuration"] if before else hash

@@ -12,6 +12,7 @@ from edge_agent.machines import Summarized, calendar_of, summarized
 from edge_agent.production import Interval, Machine
 from edge_agent.shifts import Calendar
 from edge_agent.store import Store
+from edge_agent.store.records import SACRIFICED_UNTIL
 from edge_agent.summarizer.line import NEVER
 
 log = logging.getLogger(__name__)
@@ -81,8 +82,17 @@ class Site:
     # ------------------------------------------------------------------------------------------- the horizon
 
     def horizon(self, now: int) -> int:
-        """What lies before this is final: the end of the last production day that began `keep_readings` ago."""
-        return self.calendar.day_bounds(self.calendar.day_of_window(shifts.DAY, now - self.keep_ns))[1]
+        """What lies before this is final: the end of the last production day that began `keep_readings` ago.
+
+        So is what lies before the newest reading that had to go for room: it cannot be computed again.
+        """
+        day = self.calendar.day_bounds(self.calendar.day_of_window(shifts.DAY, now - self.keep_ns))[1]
+        return max(day, self.sacrificed_until)
+
+    @property
+    def sacrificed_until(self) -> int:
+        """Before this time readings had to go for room, in ns since 1970 UTC; 0: none had."""
+        return self._store.fact(SACRIFICED_UNTIL) or 0
 
     def revisable_until(self, calendar: Calendar, start: int, end: int) -> int:
         """Until when the record of [start, end) may change: its last production day's start and `keep_readings` more.

@@ -40,7 +40,9 @@ class Lanes:
         """Find out where the backlog ends, and fetch what is suspected."""
         self.border = self._live_cursor = await self._outbox.newest()
         suspected = self._suspects.positions()
-        self._under_way = frozenset(suspected)  # some may be sent, and no more in the lane, before this ends
+        self._under_way = (
+            frozenset(suspected) | self._settler.positions()
+        )  # some may be sent, and no more in the lane, before this ends
         for position in suspected:
             found = await self._outbox.waiting(position - 1, 1, position)
             self._suspected.extend(found)

@@ -25,6 +25,8 @@ from edge_agent.uplink.words import Lost
 log = logging.getLogger("edge_agent.uplink")
 
 _REMEMBERED_REFUSALS = 1_000
+UNSETTLED_AT_ALL = 1_000_000
+"""Answers that wait in memory while the outbox takes none: delivery goes on from a disk that can only be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +135,7 @@ class Session:
             Lost: the connection ended, or was given up; the message says why.
         """
         self._pump()
-        await self._settler.flush()  # what the last connection left, before anything is fetched again
+        await self._settler.try_to_flush()  # what the last connection left, before anything is fetched again
         self._suspects.keep_topics(self._latest)
         await self._lanes.begin()
         self._pump()
@@ -223,7 +225,8 @@ class Session:
             if value.expires is None or value.expires > self._clock.monotonic():
                 return value
             self._suspects.cleared(topic)  # it is not sent any more
-        if self._resume is not None or len(self._settler) >= self._limits.unsettled:
+        most = UNSETTLED_AT_ALL if self._settler.refused_by_outbox else self._limits.unsettled
+        if self._resume is not None or len(self._settler) >= most:
             return None
         if self._again:
             return heapq.heappop(self._again)

@@ -7,6 +7,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import NamedTuple, Protocol
 
+from edge_agent.contract import EdgeAgentError
+
+RETRY_S = 5.0
+
 
 class Waiting(NamedTuple):
     """A record that the broker has not accepted yet. `issued` is in nanoseconds since 1970 UTC."""
@@ -54,6 +58,7 @@ class Settler:
         self._many = asyncio.Event()
         self._lock = asyncio.Lock()
         self.settled = asyncio.Event()
+        self.refused_by_outbox = False
 
     def __len__(self) -> int:
         return len(self._accepted) + len(self._refused)
@@ -69,13 +74,29 @@ class Settler:
         self._some.set()
 
     async def run(self) -> None:
-        """Give groups to the outbox until cancelled; an error of the outbox is raised, nothing is forgotten."""
+        """Give groups to the outbox until cancelled. What it does not take now is kept, and tried again."""
         while True:
             await self._some.wait()
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._every_s):
                     await self._many.wait()
+            if not await self.try_to_flush():
+                await asyncio.sleep(RETRY_S)
+                self._some.set()
+
+    async def try_to_flush(self) -> bool:
+        """Give all answers to the outbox; False where it takes none now, as on a disk that is full or read-only."""
+        try:
             await self.flush()
+        except EdgeAgentError:
+            self.refused_by_outbox = True
+            return False
+        self.refused_by_outbox = False
+        return True
+
+    def positions(self) -> set[int]:
+        """The records of which the outbox does not know the answer yet."""
+        return {*self._accepted, *(position for position, *_ in self._refused)}
 
     async def flush(self) -> None:
         """Give all answers to the outbox now. An answer is forgotten only when the outbox has taken it."""
