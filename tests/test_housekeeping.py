@@ -17,7 +17,7 @@ from fakes import START, FakeClock, S, row
 from edge_agent.clock import Trust
 from edge_agent.config.models import BufferSettings
 from edge_agent.housekeeping import DAY_NS, Housekeeper
-from edge_agent.store import Draft, Issued, Store, StoreError, StoreThread
+from edge_agent.store import Draft, Issued, Store, StoreError, StoreThread, room
 from edge_agent.store.files import BALLAST
 from edge_agent.store.records import Progress
 from edge_agent.store.room import BALLAST_BYTES
@@ -316,3 +316,60 @@ async def test_run_that_ended_well_is_not_checked_and_one_that_did_not_is(tmp_pa
     floor = Floor(tmp_path)
     assert floor.keeper._checked is False
     floor.store.close()
+
+
+async def test_last_reading_of_a_lost_device_holds_nothing_behind_it(
+    floor: Floor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "_LOOKED_AT", 2_000)
+    lost = floor.store.register([("lost.state", True), ("plc.count", True)])["lost.state"]
+    floor.store.append([row(lost, START, None, 2, "device_offline")], START)
+    floor.readings("plc.count", 10_000, START + 1)
+    floor.records(5)
+    with floor.store.transaction():
+        gone = floor.store.room.sacrifice(floor.store.room.used() - 300_000, 0)
+    assert gone["open_readings"] > 5_000, "more than are looked at behind the oldest that stays"
+    assert [*gone] == ["open_readings"]
+    assert floor.left()["production"] == 5
+
+
+async def test_machine_that_is_not_configured_any_more_holds_nothing(floor: Floor) -> None:
+    floor.readings("plc.count", 1_000, START)
+    opened(floor, START + 990, START - 5 * DAY_NS)
+    with floor.store.transaction():
+        floor.store.room.sacrifice(0, 0, needed=False)
+    assert floor.left()["readings of 1"] == 11
+
+
+async def test_losses_that_go_on_are_one_until_they_are_named(floor: Floor) -> None:
+    losses = floor.store.losses
+    with floor.store.transaction():
+        for number in range(100):
+            losses.add("readings", "disk_full", start=START + number, until=START + number + 1, count=10)
+            losses.add(
+                "records", "disk_full", start=START, count=2, topic="t", epoch=1, first=2 * number, last=2 * number + 1
+            )
+        losses.add("records", "disk_full", start=START, count=1, topic="t", epoch=1, first=900, last=900)
+        losses.add("records", "damaged", start=START, epoch=1)
+        losses.add("records", "damaged", start=START, epoch=2)
+    found = [(one.what, one.rows, one.first, one.last, one.until - START) for one in losses.pending(100)]
+    assert found == [
+        ("readings", 1_000, None, None, 100), ("records", 200, 0, 199, 1), ("records", 1, 900, 900, 1),
+        ("records", None, None, None, 1), ("records", None, None, None, 1),
+    ]  # fmt: skip
+
+
+async def test_log_of_a_damaged_database_goes_with_it_and_the_newest_stays_whole(floor: Floor) -> None:
+    for name, size, time in (
+        ("1", 900_000, 100),
+        ("1-wal", 200_000, 300),
+        ("2", 1_950_000, 150),
+        ("2-wal", 100_000, 200),
+    ):
+        path = floor.store.folder / f"edge-agent.db.damaged-{name}"
+        path.write_bytes(bytes(size))
+        os.utime(path, (time, time))
+    assert sorted(floor.store.room.forget_damaged(2_000_000)) == [
+        "edge-agent.db.damaged-1", "edge-agent.db.damaged-1-wal",
+    ]  # fmt: skip
+    assert len([*floor.store.folder.glob("*damaged-2*")]) == 2

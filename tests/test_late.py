@@ -229,3 +229,20 @@ async def test_window_whose_record_had_to_go_is_said_again_under_a_higher_revisi
     await floor.until(400)
     assert issued("12:00:10Z") == [(2, True), (3, False)]
     assert issued("12:05:00Z") == [(0, True)], "what begins later was never said"
+
+
+async def test_window_of_which_readings_had_to_go_is_not_computed_again(floor: Floor) -> None:
+    sparse(floor, 0, 2 * H + 100, 1)
+    await floor.until(2 * H + 100, step=900)
+    before, short = made(floor, "1h"), made(floor, "10s")
+    with floor.store.transaction():
+        gone = floor.store.room.sacrifice(floor.store.room.used() - 1, 0)
+    assert gone["open_readings"] > 1_000
+    await floor.tell("scrap", 1_800, count=1)
+    floor.put("plc.status", 20.5, 3)
+    await floor.until(2 * H + 200)
+    assert made(floor, "1h") == before, "an hour of which half is gone stays as it was said"
+    assert made(floor, "10s") >= short
+    await floor.tell("scrap", H + 1_800, count=1)
+    issued = await floor.until(2 * H + 300)
+    assert [data["quantity"]["scrap"] for data in issued if data.get("window") == "1h"] == [1], "what is whole still is"

@@ -220,3 +220,14 @@ def test_timeline_that_has_begun_goes_on_with_a_store_that_is_new() -> None:
     time.clock.step_wall(-HOUR)
     time.line.begin(START + HOUR)
     assert (time.line.settled, time.ahead // S) == (True, 3_600)
+
+
+def test_agent_that_is_restarted_before_anybody_knows_the_time_waits_on() -> None:
+    time = Time(S)
+    time.line.begin(None)
+    time.pass_by(30)
+    alive = time.line.now()
+    time.line = Timeline(time.clock)
+    time.line.begin(alive)
+    time.pass_by(2 * PATIENCE_NS / S)
+    assert (time.line.settled, time.line.patient) == (False, True)

@@ -8,13 +8,15 @@ import logging
 import os
 import resource
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from brokers import Mosquitto, needs_mosquitto
 from uplink_peers import QUICK, STATUS, MemoryOutbox, StubBroker, make_uplink, running, until
+
+from edge_agent.store import StoreError
 
 
 @pytest.fixture
@@ -269,3 +271,29 @@ async def test_uplink_stopped_while_the_broker_does_not_answer_leaves_its_will()
     assert broker.farewells == 0
     assert b"offline" in broker.connects[0]
     assert outbox.accepted_positions == []
+
+
+@needs_mosquitto
+async def test_outbox_that_takes_no_answer_does_not_stop_the_delivery(tmp_path: Path) -> None:
+    class ReadOnly(MemoryOutbox):
+        fails = True
+
+        async def accepted(self, positions: Sequence[int]) -> None:
+            if self.fails:
+                raise StoreError("disk I/O error")
+            await super().accepted(positions)
+
+    outbox = ReadOnly()
+    for number in range(3_000):
+        outbox.add("t/x", b"%d" % number)
+    with Mosquitto(tmp_path) as broker:
+        async with running(make_uplink(outbox, broker.url)) as uplink:
+            await until(lambda: uplink.figures().accepted == 3_000)
+            broker.restart()
+            await until(lambda: uplink.figures().reconnects >= 1 and uplink.figures().connected)
+            await asyncio.sleep(0.3)
+            assert uplink.figures().sent == 3_000, "what was accepted is not sent again"
+            outbox.fails = False
+            outbox.add("t/x", b"last")
+            uplink.wake()
+            await outbox.until(lambda: len(outbox.accepted_positions) == 3_001)
