@@ -21,7 +21,7 @@ from fakes import START, FakeClock, S, row
 
 from bench.damages import DAMAGES, PAGE, checkpointed, overwrite
 from edge_agent.outbox import StoreOutbox
-from edge_agent.store import Draft, Issued, Store, StoreDamaged, StoreError, StoreThread
+from edge_agent.store import Draft, Issued, Store, StoreDamaged, StoreError, StoreThread, first_page
 from edge_agent.store.files import DATABASE, connect, put_aside
 from edge_agent.store.identity import first_epoch
 from edge_agent.store.salvage import _Salvage
@@ -166,16 +166,34 @@ def test_damage_to_the_pages_of_the_schema_costs_nothing(tmp_path: Path, at: int
     issued = filled(folder)
     checkpointed(folder)
     overwrite(folder / DATABASE, at, by * count)
+    content = (folder / DATABASE).read_bytes()
     store = begun(folder)
     assert store.damaged is not None
+    assert store.damaged.read_bytes() == content, "it is kept as it was found"
     left = {(one.epoch, one.topic, one.sequence): one.payload for one in store.records.page(limit=10_000)}
     assert left == issued
     assert store.figures()["readings"] >= 3_000
     assert store.identity is not None
     assert store.identity.epoch == 2
     assert store.losses.pending(10) == []
-    assert not [*folder.glob("*.mended*")]
+    assert not [*folder.glob("*.pages*")]
     store.close()
+
+
+def test_pages_that_were_changed_by_a_salvage_that_was_killed_are_put_back(tmp_path: Path) -> None:
+    small(tmp_path)
+    damaged, content = tmp_path / DATABASE, (tmp_path / DATABASE).read_bytes()
+    connect(tmp_path / "new").close()
+    overwrite(damaged, 0, bytes(100))
+    before = damaged.read_bytes()
+    with suppress(KeyboardInterrupt), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(first_page, "_is_ours", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(first_page, "put_back", lambda _: None)
+        with first_page.mended(damaged, tmp_path / "new"):
+            pass
+    assert damaged.read_bytes() != before
+    first_page.put_back(damaged)
+    assert damaged.read_bytes() == before != content
 
 
 def test_first_page_of_another_programs_database_is_not_mended(tmp_path: Path) -> None:

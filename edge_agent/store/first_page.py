@@ -1,21 +1,23 @@
 """A database whose first page is damaged: SQLite opens none of it, though everything else may be sound.
 
 What stands on that page follows from the schema alone: our tables are made in the same order in every store, so their
-roots are the same pages. A copy with the first page of a new store can be read, and is believed only when what it then
-shows is ours: the epoch of the second file, tags by name, records with their checksums.
+roots are the same pages. With the first page of a new store it can be read, and is believed only when what it then
+shows is ours: the epoch of the second file, tags by name, records with their checksums. Its own pages are kept beside
+it meanwhile, and put back afterwards: a copy of a large database would take longer than there is time.
 """
 
 from __future__ import annotations
 
-import shutil
+import os
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from edge_agent.store import identity as identities
 from edge_agent.store.delivery import is_sound
 
-SUFFIX = ".mended"
+SUFFIX = ".pages"
 _PAGE = 4_096
 _PAGES_AT, _FREE_AT = 28, 32
 _SAMPLE = 20
@@ -30,18 +32,27 @@ def is_readable(path: Path) -> bool:
         return False
 
 
-def mended(damaged: Path, new: Path) -> Path | None:
-    """A copy of the damaged database with the schema pages of the `new` one; None where that makes no store of it."""
-    copy = damaged.with_name(damaged.name + SUFFIX)
-    for pages in ([1], _schema_pages(new)):
-        shutil.copyfile(damaged, copy)
-        if (log := damaged.with_name(damaged.name + "-wal")).exists():
-            shutil.copyfile(log, copy.with_name(copy.name + "-wal"))
-        _transplant(new, copy, pages)
-        if _is_ours(copy, damaged.parent / identities.IDENTITY):
-            return copy
-        remove(copy)
-    return None
+@contextmanager
+def mended(damaged: Path, new: Path) -> Iterator[bool]:
+    """The damaged database with the schema pages of the `new` one, if that makes a store of it; then as it was."""
+    put_back(damaged)
+    try:
+        yield any(_transplanted(new, damaged, pages) for pages in ([1], _schema_pages(new)))
+    finally:
+        put_back(damaged)
+
+
+def put_back(damaged: Path) -> None:
+    """Give a database its own pages again, also where whoever had changed them was killed."""
+    kept = damaged.with_name(damaged.name + SUFFIX)
+    if not kept.exists():
+        return
+    with kept.open("rb") as source, damaged.open("r+b") as target:
+        while number := source.read(8):
+            target.seek((int.from_bytes(number, "big") - 1) * _PAGE)
+            target.write(source.read(_PAGE))
+        os.fsync(target.fileno())
+    kept.unlink()
 
 
 def _schema_pages(new: Path) -> list[int]:
@@ -51,28 +62,35 @@ def _schema_pages(new: Path) -> list[int]:
     return [page for page in range(1, new.stat().st_size // _PAGE + 1) if page not in roots and page != 2]
 
 
-def _transplant(new: Path, copy: Path, pages: list[int]) -> None:
-    with new.open("rb") as source, copy.open("r+b") as target:
+def _transplanted(new: Path, damaged: Path, pages: Sequence[int]) -> bool:
+    """Put these pages of the new database into the damaged one; whether it is ours then."""
+    put_back(damaged)
+    size = damaged.stat().st_size
+    pages = [page for page in pages if page * _PAGE <= size]
+    part = damaged.with_name(damaged.name + SUFFIX + ".new")
+    with new.open("rb") as source, damaged.open("r+b") as target:
+        with part.open("wb") as kept:
+            for page in pages:
+                target.seek((page - 1) * _PAGE)
+                kept.write(page.to_bytes(8, "big") + target.read(_PAGE))
+            kept.flush()
+            os.fsync(kept.fileno())
+        part.replace(damaged.with_name(damaged.name + SUFFIX))
         for page in pages:
             source.seek((page - 1) * _PAGE)
             content = bytearray(source.read(_PAGE))
-            if page == 1:  # pages that were free are nobody's in the copy: it is only read
-                content[_PAGES_AT:_FREE_AT] = (copy.stat().st_size // _PAGE).to_bytes(4, "big")
+            if page == 1:  # pages that were free are nobody's: it is only read
+                content[_PAGES_AT:_FREE_AT] = (size // _PAGE).to_bytes(4, "big")
                 content[_FREE_AT : _FREE_AT + 8] = bytes(8)
             target.seek((page - 1) * _PAGE)
             target.write(content)
+    return _is_ours(damaged)
 
 
-def remove(copy: Path) -> None:
-    """Delete a copy, and what SQLite keeps beside it."""
-    for suffix in ("-wal", "-shm", ""):
-        copy.with_name(copy.name + suffix).unlink(missing_ok=True)
-
-
-def _is_ours(copy: Path, identity: Path) -> bool:
-    told = identities.read(identity)
+def _is_ours(damaged: Path) -> bool:
+    told = identities.read(damaged.parent / identities.IDENTITY)
     try:
-        with closing(sqlite3.connect(f"file:{copy}?mode=ro", uri=True)) as db:
+        with closing(sqlite3.connect(f"file:{damaged}?mode=ro", uri=True)) as db:
             epochs = db.execute("SELECT value FROM fact WHERE name = 'epoch'").fetchall()
             tags = db.execute("SELECT name, machine FROM tag LIMIT ?", (_SAMPLE,)).fetchall()
             records = db.execute("SELECT epoch, number, topic, payload, crc FROM record LIMIT ?", (_SAMPLE,)).fetchall()
