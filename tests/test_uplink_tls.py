@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import ipaddress
 from collections.abc import Iterator
@@ -17,7 +18,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from uplink_peers import MemoryOutbox, make_uplink, running, until
 
+from edge_agent.clock import SystemClock
 from edge_agent.uplink import Uplink
+from edge_agent.uplink import uplink as uplinks
 
 pytestmark = needs_mosquitto
 
@@ -208,3 +211,26 @@ async def test_uplink_warns_of_certificates_that_end_soon_once_a_day(
     said = [(one.levelname, one.getMessage()) for one in caplog.records if " ends in " in one.getMessage()]
     assert [level for level, _ in said] == [level for level, _ in told]
     assert all(whose in line for (_, line), (_, whose) in zip(said, told, strict=True))
+
+
+async def test_uplink_warns_during_a_connection_that_lasts(
+    tmp_path: Path, authority: Authority, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Moved(SystemClock):
+        days = 0
+
+        def now(self) -> int:
+            return super().now() + self.days * 86_400 * 1_000_000_000
+
+    monkeypatch.setattr(uplinks, "CERTIFICATES_NS", 20_000_000)
+    clock = Moved()
+    with Mosquitto(tmp_path, *tls_lines(authority.issue("broker", days=40))) as broker:
+        uplink = make_uplink(MemoryOutbox(), secure(broker), ca=authority.ca)
+        uplink._clock = clock
+        async with running(uplink):
+            await until(lambda: uplink.figures().connected)
+            await asyncio.sleep(0.1)
+            assert " ends in " not in caplog.text
+            clock.days = 35
+            await until(lambda: "the broker's certificate ends in 4 days" in caplog.text)
+            assert uplink.figures().reconnects == 0

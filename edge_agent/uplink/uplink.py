@@ -23,6 +23,7 @@ from edge_agent.uplink.words import Lost
 log = logging.getLogger("edge_agent.uplink")
 
 _GROUP = 256
+CERTIFICATES_NS = 6 * 3_600 * NS_PER_S
 _CAUSES_LOGGED = 10
 
 
@@ -225,13 +226,21 @@ class Uplink:
         )
         self._session = session
         self._say_connected()
-        self._expiry.look(connection.certificates_end(), self._clock.now() / NS_PER_S)
+        certificates = asyncio.create_task(self._watch_certificates(connection))
         try:
             await session.run()
         except asyncio.CancelledError:
             said_goodbye = await session.finish(Latest(self._status_topic, self._goodbye(), None))
             await connection.close(politely=said_goodbye)  # otherwise the will tells it
             raise
+        finally:
+            certificates.cancel()
+
+    async def _watch_certificates(self, connection: Connection) -> None:
+        """Warn of certificates that end soon: at the connect, and for as long as it lasts."""
+        while True:
+            self._expiry.look(connection.certificates_end(), self._clock.now() / NS_PER_S)
+            await self._clock.sleep_until(self._clock.monotonic() + CERTIFICATES_NS)
 
     def _acknowledged(self, mid: int, code: int, told: str) -> None:
         if self._session is not None:
