@@ -55,6 +55,7 @@ class _Broker:
         self.port = port or free_port()
         self.url = f"mqtt://127.0.0.1:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
+        self.lost_its_memory = 0
 
     def command(self) -> list[str]:
         raise NotImplementedError
@@ -105,8 +106,9 @@ class _Broker:
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(signal.SIGCONT)  # a frozen one would never read its SIGTERM
         try:
-            process.wait(5)
+            process.wait(30)  # it writes down the sessions and messages that it keeps
         except subprocess.TimeoutExpired:
+            self.lost_its_memory += signal_number == signal.SIGTERM
             process.kill()
             process.wait(5)
 

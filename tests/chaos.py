@@ -103,7 +103,8 @@ class Chaos:
         began = self._server.tell("freeze")
         self.agent.start()
         self._ensure()
-        time.sleep(1.0)  # the baseline is durable: a commit comes every half second
+        baseline = self.agent.status()["now"]
+        until(lambda: self.agent.status()["buffer"]["committed"] > baseline, 20, "a baseline that is durable")
         self._server.tell("resume")
         until_s = time.monotonic() + seconds
         while time.monotonic() < until_s:
@@ -249,20 +250,28 @@ class Chaos:
             return [json.loads(line) for line in lines]
 
         def settled() -> bool:
+            """Whether every machine's window after the freeze is here, and nothing waits any more."""
             time.sleep(0.5)
-            ends = [event["data"]["end"] for event in received() if event["type"] == "edge.production.v1"]
+            ends: dict[str, str] = {}
+            for event in received():
+                if event["type"] == "edge.production.v1":
+                    ends[event["data"]["machine"]] = max(ends.get(event["data"]["machine"], ""), event["data"]["end"])
             late = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(frozen + 1))
             status = self.agent.status()
-            return max(ends, default="") > late and status.get("buffer", {}).get("waiting") == 0
+            here = len(ends) == MACHINES and min(ends.values()) > late
+            return here and status.get("buffer", {}).get("waiting") == 0
 
         try:
             until(settled, PATIENCE_S, "everything delivered")
         except AssertionError as error:
             raise AssertionError(f"{error}; {self.agent.status()}; the log ends with\n{self._log_end()}") from error
-        time.sleep(1.0)
-        events = received()
-        issued = list(control.ask(socket, "issued"))
-        found = against_store(read(lines, "received"), issued)
+        for _ in range(20):  # what the broker has accepted is on its way to the subscriber
+            time.sleep(1.0)
+            issued = list(control.ask(socket, "issued"))
+            events = received()
+            found = against_store(read(lines, "received"), issued)
+            if not found.missing:
+                break
         by_id: dict[str, set[bytes]] = defaultdict(set)
         for line, event in zip(lines, events, strict=True):
             by_id[event["id"]].add(line)
@@ -273,6 +282,7 @@ class Chaos:
         board: dict[str, Any] = {
             "ran for, s": round(seconds),
             **dict(sorted(self.counts.items())),
+            "broker that had to be killed": self._broker.lost_its_memory,
             "left out on this machine": ", ".join(self.left_out) or "nothing",
             "slowest start after a kill, s": round(self.slowest_start_s, 1),
             "log, bytes per hour": round((self.agent.folder / "log").stat().st_size / seconds * 3_600),
@@ -282,6 +292,7 @@ class Chaos:
             "records delivered": len({event["id"] for event in events if event.get("sequence")}),
             "came again": found.doubled,
             "lost": found.missing,
+            "of these": ", ".join(found.which["missing"]) or "none",
             "altered, or one identity twice": found.altered + sum(len(each) > 1 for each in by_id.values()),
             "gap records": ", ".join(f"{count} {cause}" for cause, count in sorted(gaps.items())) or "none",
             "parts made": made,
