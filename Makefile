@@ -20,7 +20,7 @@ demo: install  ## a simulated plant, a broker, the agent and a live view; FOR=90
 	$(BIN)/edge-agent demo $(if $(FOR),--for $(FOR))
 
 test: install  ## one process for each core, and a file of tests in one of them
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 check: install
 	$(BIN)/ruff check .
