@@ -187,6 +187,8 @@ class Chaos:
             self.counts[f"damage: {damage.__name__}"] += 1
         except (OSError, ValueError, sqlite3.Error):
             self.counts["damage"] -= 1  # no such file, or an empty one, at the moment
+        if "clock" in self._faults:
+            self._fake.set(0)  # at another date libfaketime has time.sleep, by which a salvage is awaited, never end
         self.agent.start()
 
     def _readonly(self) -> None:
