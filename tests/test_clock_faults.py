@@ -38,9 +38,9 @@ def test_clock_that_is_set_and_lost_costs_no_part_and_doubles_no_window(place: t
     site.server.tell("resume")
     for seconds in (-7_200, 3_600, -time.time() + 100):
         clock.set(seconds)
-        before, began = site.agent.status(), time.monotonic()
+        before, since = site.agent.status(), time.monotonic()
         time.sleep(2.5)
-        after, passed_s = site.agent.status(), time.monotonic() - began
+        after, passed_s = site.agent.status(), time.monotonic() - since
         assert after["clock"] == "stepped"
         assert after["clock_ahead_s"] == pytest.approx(-seconds, abs=3)
         assert (after["now"] - before["now"]) / 1e9 == pytest.approx(passed_s, abs=2), "as the monotonic clock goes"
