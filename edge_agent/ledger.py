@@ -92,10 +92,9 @@ class Ledger:
         for group in consecutive(letters, lambda one: ((one.epoch, one.topic, one.reason_code), one.sequence)):
             yield self._gap(group)
         self._thread.store.delivery.named(letters)
-        losses = self._thread.store.losses.pending(SLICE)
-        if self._clock.monotonic() < self._sacrifices_at:  # what goes for room goes on: it is summed up meanwhile
-            losses = [loss for loss in losses if loss.cause != SACRIFICED]
-        elif any(loss.cause == SACRIFICED for loss in losses):
+        early = self._clock.monotonic() < self._sacrifices_at  # what goes for room goes on: it is summed up meanwhile
+        losses = self._thread.store.losses.pending(SLICE, but=SACRIFICED if early else "")
+        if any(loss.cause == SACRIFICED for loss in losses):
             self._sacrifices_at = self._clock.monotonic() + HOUR_NS
         for loss in losses:
             yield self._gap_of(loss)

@@ -10,6 +10,7 @@ from brokers import Mosquitto, needs_mosquitto
 from fakes import START, FakeClock, S
 from uplink_peers import until
 
+from edge_agent import control
 from edge_agent.agent import Agent
 from edge_agent.config import load
 from edge_agent.store import Draft, Store
@@ -37,6 +38,24 @@ async def test_agent_whose_clock_is_not_set_says_so_and_goes_on_when_it_is(
     await asyncio.wait_for(run, 10)
     with Store(data) as store:
         assert (store.fact("alive") or 0) >= START
+
+
+async def test_entry_is_refused_while_nobody_knows_what_time_it_is(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    (tmp_path / "agent.yaml").write_text(CONFIGURATION.format(data=data))
+    clock = FakeClock(now=86_400 * S)
+    agent = Agent(load(tmp_path), clock)
+    run = asyncio.create_task(agent.run())
+    await until(lambda: (data / "agent.sock").exists())
+
+    def tell() -> None:
+        list(control.ask(data / "agent.sock", "entry", kind="note", machine="press", body={"text": "x"}))
+
+    with pytest.raises(control.ControlError, match="the gateway's clock is not set"):
+        await asyncio.to_thread(tell)
+    agent.stop()
+    await clock.advance(1)
+    await asyncio.wait_for(run, 10)
 
 
 async def test_agent_stopped_while_its_clock_is_not_set_ends(tmp_path: Path) -> None:

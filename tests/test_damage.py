@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ from fakes import START, FakeClock, S, row
 
 from bench.damages import DAMAGES, PAGE, checkpointed, overwrite
 from edge_agent.outbox import StoreOutbox
-from edge_agent.store import Draft, Issued, Store, StoreDamaged, StoreError, StoreThread, first_page
+from edge_agent.store import Draft, Issued, Store, StoreDamaged, StoreError, StoreThread, first_page, identity
 from edge_agent.store.files import DATABASE, connect, put_aside
 from edge_agent.store.identity import first_epoch
 from edge_agent.store.salvage import _Salvage
@@ -194,6 +195,20 @@ def test_pages_that_were_changed_by_a_salvage_that_was_killed_are_put_back(tmp_p
     assert damaged.read_bytes() != before
     first_page.put_back(damaged)
     assert damaged.read_bytes() == before != content
+
+
+async def test_first_pages_of_a_store_of_another_epoch_are_not_believed(tmp_path: Path) -> None:
+    small(tmp_path)
+    known = identity.read(tmp_path / identity.IDENTITY)
+    assert known is not None
+    identity.write(tmp_path / identity.IDENTITY, replace(known, epoch=7))
+    overwrite(tmp_path / DATABASE, 0, bytes(100))
+    thread = await started(tmp_path)
+    assert thread.store.identity is not None
+    assert thread.store.identity.epoch == 8
+    assert thread.store.records.page(limit=10) == []
+    assert thread.store.losses.pending(10)
+    await thread.close()
 
 
 def test_first_page_of_another_programs_database_is_not_mended(tmp_path: Path) -> None:

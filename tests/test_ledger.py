@@ -265,3 +265,24 @@ async def test_record_that_says_no_id_stops_no_account(floor: Floor) -> None:
         floor.store.issue([Draft("production", "t", "s", {})], lambda *_: b"{}", floor.clock.now())
     await floor.clock.advance(HOUR)
     assert floor.ledger.look() == 1
+
+
+async def test_what_goes_for_room_is_named_once_an_hour_and_hides_nothing_else(floor: Floor) -> None:
+    def lose(cause: str, count: int, first: int) -> None:
+        with floor.store.transaction():
+            floor.store.losses.add(
+                "records", cause, start=START, count=count, topic="t", epoch=1, first=first, last=first + count - 1
+            )
+
+    lose("disk_full", 5, 1)
+    assert floor.ledger.look() == 1
+    for number in range(10):
+        lose("disk_full", 2, 100 + 2 * number)
+        await floor.clock.advance(60)
+        assert floor.ledger.look() == 0
+    lose("damaged", 1, 7)
+    assert floor.ledger.look() == 1
+    await floor.clock.advance(HOUR)
+    floor.ledger.look()
+    named = [(one["cause"], one["count"], int(one["first_sequence"])) for one in floor.data("gap")]
+    assert named == [("disk_full", 5, 1), ("damaged", 1, 7), ("disk_full", 20, 100)]

@@ -174,6 +174,20 @@ class Site:
     def produced(self) -> int:
         return sum(data["quantity"]["produced"] for data in self.production().values())
 
+    def reconcile(self, began: int) -> int:
+        """Stop the counter, which stood at `began`: every part is in the records, and one identity has one payload.
+
+        The parts that were made.
+        """
+        made, frozen = self.server.tell("freeze") - began, time.time_ns()
+        until(lambda: self.closed_after(frozen + 1_000_000_000), 25, "a window after the freeze")
+        assert self.produced() == made
+        payloads: dict[str, set[bytes]] = {}
+        for line, event in self.events():
+            payloads.setdefault(event["id"], set()).add(line)
+        assert {len(each) for each in payloads.values()} == {1}, "one identity, one payload"
+        return made
+
     def closed_after(self, moment_ns: int) -> bool:
         return any(parse(data["end"]) > moment_ns for data in self.production().values())
 
@@ -198,17 +212,10 @@ def test_agent_killed_in_the_middle_of_a_window_loses_no_part_and_doubles_none(s
     time.sleep(2.0)
     site.agent.start()
     until(site.agent.has_read)
-    ended = site.server.tell("freeze")
-    frozen = time.time_ns()
-    until(lambda: site.closed_after(frozen + 1_000_000_000), 25, "a window after the freeze")
-    assert site.produced() == ended - began
+    made = site.reconcile(began)
     unobserved = sum(data["quantity"]["unobserved"] for data in site.production().values())
-    assert 0 < unobserved < ended - began
+    assert 0 < unobserved < made
     assert sum(data["completeness"]["missing_s"]["agent_down"] for data in site.production().values()) > 1.5
-    payloads: dict[str, set[bytes]] = {}
-    for line, event in site.events():
-        payloads.setdefault(event["id"], set()).add(line)
-    assert {len(bytes_of_one) for bytes_of_one in payloads.values()} == {1}, "one identity, one payload"
     assert site.agent.end(signal.SIGTERM) == 0
     until(lambda: site.events()[-1][1]["data"].get("status") == "offline")
 

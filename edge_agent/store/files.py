@@ -17,6 +17,7 @@ from edge_agent.store import identity as identities
 from edge_agent.store.identity import IDENTITY as IDENTITY
 from edge_agent.store.salvage import salvage
 from edge_agent.store.schema import APPLICATION_ID, VERSION, migrations
+from edge_agent.store.values import as_text
 
 log = logging.getLogger(__name__)
 
@@ -104,11 +105,6 @@ def connect(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
-
-
-def as_text(content: bytes) -> str:
-    """A text of the database, also where the disk has changed it: a checksum or a missing row will tell."""
-    return content.decode("utf-8", "replace")
 
 
 def _is_ours(connection: sqlite3.Connection, path: Path) -> bool:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from edge_agent.store import identity as identities
 from edge_agent.store.delivery import is_sound
+from edge_agent.store.values import as_text
 
 SUFFIX = ".pages"
 _PAGE = 4_096
@@ -33,11 +34,12 @@ def is_readable(path: Path) -> bool:
 
 
 @contextmanager
-def mended(damaged: Path, new: Path) -> Iterator[bool]:
+def mended(damaged: Path, new: Path) -> Iterator[None]:
     """The damaged database with the schema pages of the `new` one, if that makes a store of it; then as it was."""
-    put_back(damaged)
     try:
-        yield any(_transplanted(new, damaged, pages) for pages in ([1], _schema_pages(new)))
+        if not any(_transplanted(new, damaged, pages) for pages in ([1], _schema_pages(new))):
+            put_back(damaged)
+        yield
     finally:
         put_back(damaged)
 
@@ -91,6 +93,7 @@ def _is_ours(damaged: Path) -> bool:
     told = identities.read(damaged.parent / identities.IDENTITY)
     try:
         with closing(sqlite3.connect(f"file:{damaged}?mode=ro", uri=True)) as db:
+            db.text_factory = as_text
             epochs = db.execute("SELECT value FROM fact WHERE name = 'epoch'").fetchall()
             tags = db.execute("SELECT name, machine FROM tag LIMIT ?", (_SAMPLE,)).fetchall()
             records = db.execute("SELECT epoch, number, topic, payload, crc FROM record LIMIT ?", (_SAMPLE,)).fetchall()

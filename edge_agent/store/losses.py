@@ -78,11 +78,12 @@ class Losses:
             ).rowcount
         )
 
-    def pending(self, limit: int) -> list[Loss]:
-        """The losses that no gap record has named yet, oldest first."""
+    def pending(self, limit: int, but: str = "") -> list[Loss]:
+        """The losses that no gap record has named yet, oldest first, without those of the cause `but`."""
         found = self._connection.execute(
-            "SELECT id, what, cause, start, until, count, topic, epoch, first, last FROM loss ORDER BY id LIMIT ?",
-            (limit,),
+            "SELECT id, what, cause, start, until, count, topic, epoch, first, last FROM loss "
+            "WHERE cause != ? ORDER BY id LIMIT ?",
+            (but, limit),
         )
         return [Loss(*row) for row in found]
 

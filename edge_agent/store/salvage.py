@@ -20,6 +20,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from edge_agent.store import first_page
+from edge_agent.store.values import as_text
 
 SECONDS = 7.0
 """An agent must have begun within ten seconds; what is not copied by then stays in the damaged file."""
@@ -50,7 +51,7 @@ class _Salvage:
     def __init__(self, damaged: Path, new: Path, seconds: float) -> None:
         self._deadline = time.monotonic() + seconds
         self._old = sqlite3.connect(f"file:{damaged}?mode=ro", uri=True, isolation_level=None)
-        self._old.text_factory = lambda content: content.decode("utf-8", "replace")
+        self._old.text_factory = as_text
         self._db = sqlite3.connect(new, isolation_level=None)
         self._db.execute("PRAGMA synchronous = OFF")
 

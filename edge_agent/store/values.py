@@ -12,6 +12,11 @@ PACKED: frozenset[type] = frozenset({bool, tuple, bytes})
 _RAW = b"\x00"
 
 
+def as_text(content: bytes) -> str:
+    """A text of the database, also where the disk has changed it: a checksum or a missing row will tell."""
+    return content.decode("utf-8", "replace")
+
+
 def pack(value: Any) -> int | float | str | bytes | None:
     """The cell of a value. Booleans, arrays, bytes and integers of more than 63 bits become bytes."""
     if isinstance(value, bytes):

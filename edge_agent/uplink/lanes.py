@@ -40,9 +40,8 @@ class Lanes:
         """Find out where the backlog ends, and fetch what is suspected."""
         self.border = self._live_cursor = await self._outbox.newest()
         suspected = self._suspects.positions()
-        self._under_way = (
-            frozenset(suspected) | self._settler.positions()
-        )  # some may be sent, and no more in the lane, before this ends
+        # Some may be sent, and no more in the lane, before this ends; of some the outbox does not know the answer yet.
+        self._under_way = frozenset(suspected) | self._settler.positions()
         for position in suspected:
             found = await self._outbox.waiting(position - 1, 1, position)
             self._suspected.extend(found)

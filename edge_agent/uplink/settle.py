@@ -10,6 +10,8 @@ from typing import NamedTuple, Protocol
 from edge_agent.contract import EdgeAgentError
 
 RETRY_S = 5.0
+AT_ONCE = 4_096
+"""So many answers are written down in one commit, however many have waited."""
 
 
 class Waiting(NamedTuple):
@@ -82,7 +84,6 @@ class Settler:
                     await self._many.wait()
             if not await self.try_to_flush():
                 await asyncio.sleep(RETRY_S)
-                self._some.set()
 
     async def try_to_flush(self) -> bool:
         """Give all answers to the outbox; False where it takes none now, as on a disk that is full or read-only."""
@@ -90,6 +91,7 @@ class Settler:
             await self.flush()
         except EdgeAgentError:
             self.refused_by_outbox = True
+            self._some.set()  # they are still here, also when no further answer comes
             return False
         self.refused_by_outbox = False
         return True
@@ -103,7 +105,7 @@ class Settler:
         async with self._lock:
             self._some.clear()
             self._many.clear()
-            if accepted := tuple(self._accepted):
+            while accepted := tuple(self._accepted[:AT_ONCE]):
                 await self._outbox.accepted(accepted)
                 del self._accepted[: len(accepted)]
             while self._refused:
