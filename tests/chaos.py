@@ -30,6 +30,7 @@ import re
 import shutil
 import signal
 import sqlite3
+import subprocess
 import sys
 import tempfile
 import time
@@ -59,6 +60,11 @@ MACHINES = 5
 """They count the same parts, so that there are more records."""
 PATIENCE_S = 120.0
 START_S = 60.0
+LOGIN = {"username": "subscriber", "password": "known"}
+"""What comes for a nameless subscriber between the broker's restart and its own return, mosquitto 2.0.11 throws away."""
+_SUBSCRIBER = f"user {LOGIN['username']}\ntopic read #\n"
+ALLOWED = f"topic readwrite #\n{_SUBSCRIBER}"
+REFUSED = f"topic readwrite edge/v1/acme/lyon/_agents/#\n{_SUBSCRIBER}"
 
 
 class Chaos:
@@ -71,12 +77,16 @@ class Chaos:
         self._server = Server(RATE)
         stack.callback(self._server.close)
         self._access = folder / "access"
-        self._access.write_text("topic readwrite #\n")
+        self._access.write_text(ALLOWED)
         self._access.chmod(0o700)
+        passwords = folder / "passwords"
+        make_passwords = ["mosquitto_passwd", "-c", "-b", str(passwords), *LOGIN.values()]
+        subprocess.run(make_passwords, check=True, capture_output=True)
         kept = (f"persistence_location {folder}/", "persistence true", "max_inflight_messages 200",
-                f"acl_file {self._access}")  # fmt: skip
+                f"acl_file {self._access}", f"password_file {passwords}")  # fmt: skip
         self._broker = stack.enter_context(Mosquitto(folder, *kept))
-        self._subscriber = stack.enter_context(Subscriber(self._broker.port, "edge/v1/#", persistent=True))
+        subscriber = Subscriber(self._broker.port, "edge/v1/#", persistent=True, **LOGIN)
+        self._subscriber = stack.enter_context(subscriber)
         (folder / "config").mkdir()
         devices, _, machine = CONFIG.format(broker=self._broker.port, server=self._server.port).partition("machines:\n")
         several = (machine.replace("press:", f"press-{number}:") for number in range(MACHINES))
@@ -215,9 +225,9 @@ class Chaos:
 
     @contextmanager
     def _refuse(self) -> Iterator[None]:
-        self._set_access("topic read #\ntopic readwrite edge/v1/acme/lyon/_agents/#\n")
+        self._set_access(REFUSED)
         yield
-        self._set_access("topic readwrite #\n")
+        self._set_access(ALLOWED)
 
     def _set_access(self, text: str) -> None:
         self._access.write_text(text)
@@ -305,6 +315,11 @@ class Chaos:
         return board
 
 
+def scoreboard(board: dict[str, Any]) -> str:
+    """A line for each figure."""
+    return "".join(f"{name:32} {value}\n" for name, value in board.items())
+
+
 def _latest(events: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """The truth of every window, by key."""
     latest: dict[str, dict[str, Any]] = {}
@@ -334,7 +349,7 @@ def main() -> int:
         if given.log:
             stack.callback(lambda: shutil.copyfile(folder / "log", given.log))
         board = chaos.run(parse_duration(re.sub(r"(\d)m$", r"\1 min", given.duration)) / 1e9)
-    sys.stdout.write(f"seed {given.seed}\n" + "".join(f"{name:32} {value}\n" for name, value in board.items()))
+    sys.stdout.write(f"seed {given.seed}\n{scoreboard(board)}")
     return 1 if board["breach"] else 0
 
 
