@@ -60,9 +60,9 @@ MACHINES = 5
 """They count the same parts, so that there are more records."""
 PATIENCE_S = 120.0
 START_S = 60.0
-LOGIN = {"username": "subscriber", "password": "known"}
-"""What comes for a nameless subscriber between the broker's restart and its own return, mosquitto 2.0.11 throws away."""
-_SUBSCRIBER = f"user {LOGIN['username']}\ntopic read #\n"
+NAME, PASSWORD = "subscriber", "known"
+"""mosquitto 2.0.11 throws away what comes for a nameless subscriber between its own restart and that one's return."""
+_SUBSCRIBER = f"user {NAME}\ntopic read #\n"
 ALLOWED = f"topic readwrite #\n{_SUBSCRIBER}"
 REFUSED = f"topic readwrite edge/v1/acme/lyon/_agents/#\n{_SUBSCRIBER}"
 
@@ -80,12 +80,12 @@ class Chaos:
         self._access.write_text(ALLOWED)
         self._access.chmod(0o700)
         passwords = folder / "passwords"
-        make_passwords = ["mosquitto_passwd", "-c", "-b", str(passwords), *LOGIN.values()]
+        make_passwords = ["mosquitto_passwd", "-c", "-b", str(passwords), NAME, PASSWORD]
         subprocess.run(make_passwords, check=True, capture_output=True)
         kept = (f"persistence_location {folder}/", "persistence true", "max_inflight_messages 200",
                 f"acl_file {self._access}", f"password_file {passwords}")  # fmt: skip
         self._broker = stack.enter_context(Mosquitto(folder, *kept))
-        subscriber = Subscriber(self._broker.port, "edge/v1/#", persistent=True, **LOGIN)
+        subscriber = Subscriber(self._broker.port, "edge/v1/#", persistent=True, username=NAME, password=PASSWORD)
         self._subscriber = stack.enter_context(subscriber)
         (folder / "config").mkdir()
         devices, _, machine = CONFIG.format(broker=self._broker.port, server=self._server.port).partition("machines:\n")
