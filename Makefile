@@ -19,8 +19,8 @@ $(VENV)/.installed: requirements/dev.txt pyproject.toml requirements/system.sh t
 demo: install  ## a simulated plant, a broker, the agent and a live view; FOR=90s ends by itself
 	$(BIN)/edge-agent demo $(if $(FOR),--for $(FOR))
 
-test: install  ## one process for each core, and a file of tests in one of them
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+test: install  ## a process for each core and one more, since many tests wait; a file of tests in one of them
+	$(BIN)/python -m pytest -n $$(($$(nproc) + 1)) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 check: install
 	$(BIN)/ruff check .
