@@ -6,8 +6,9 @@ stored readings of a tag are a step function with explicit holes. Loss is writte
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import isfinite
+from numbers import Integral, Real
 from typing import Any
 
 from edge_agent.contract import NS_PER_S, Quality, Reading, Tag, Value
@@ -17,6 +18,7 @@ from edge_agent.store.values import PACKED, pack
 SIGN_OF_LIFE_NS = 10 * NS_PER_S
 """How far apart the signs of life of a stream may be, as its contract says."""
 SHOWN = 32
+KINDS: frozenset[type] = frozenset({bool, int, float, str, bytes, tuple, type(None)})
 NOTHING = object()
 """The value of a tag that has never been stored: equal to none."""
 
@@ -108,6 +110,9 @@ class Intake:
             if state.stream and not state.resumed and time is not None and time == state.device_time:
                 state.resumed = True  # each event counts once: the device shows its last one again after a reconnect
                 continue
+            if kind is not int and kind is not float and kind not in KINDS:
+                value, quality, cause = _plain(value, quality, cause)
+                kind = value.__class__
             state.raw = value
             if kind is float and not isfinite(value):
                 value, quality, cause = None, Quality.BAD, "not_a_number"
@@ -214,12 +219,23 @@ def later(row: Row, ns: int) -> Row:
 
 def converted(state: TagState, reading: Reading) -> tuple[Value, Quality, str | None]:
     """Value, quality and cause of a reading as they are stored: scaled, and finite or BAD."""
-    value = reading.value
+    value, quality, cause = reading.value, reading.quality, reading.cause
+    if value.__class__ not in KINDS:
+        value, quality, cause = _plain(value, quality, cause)
     if isinstance(value, float) and not isfinite(value):
         return None, Quality.BAD, "not_a_number"
     if state.scaled and isinstance(value, int | float) and not isinstance(value, bool):
         value = value * state.scale / state.divisor + state.offset
-    return value, reading.quality, reading.cause
+    return value, quality, cause
+
+
+def _plain(value: Any, quality: Quality, cause: str | None) -> tuple[Value, Quality, str | None]:
+    """What a driver gave that is no `Value`, as one: a number of NumPy's, a member of an enumeration; else BAD."""
+    plain: dict[type, Callable[[Any], Value]] = {Integral: int, Real: float, str: str, bytes: bytes}
+    for kind, make in plain.items():
+        if isinstance(value, kind):
+            return make(value), quality, cause
+    return None, Quality.BAD, f"unsupported_type {type(value).__name__}"
 
 
 def _within(value: Any, quality: Quality, state: TagState) -> bool:

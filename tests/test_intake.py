@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from fakes import START, S, device
 
 from edge_agent.contract import Quality, Reading, Value
-from edge_agent.intake import Intake, TagState
+from edge_agent.intake import Intake, TagState, converted
 from edge_agent.listing import readings_page, tag_as_read
 from edge_agent.store import Row, Store
+from edge_agent.store.values import pack
 
 REFRESH = 60 * S
 
@@ -151,3 +154,42 @@ def test_intake_packs_what_sqlite_would_change() -> None:
     bench = Bench()
     assert bench.take(True, 0)[0][2] == b"true"
     assert bench.take((1.5, 2.5), 1)[0][2] == b"[1.5, 2.5]"
+
+
+@pytest.mark.parametrize(
+    ("given", "value", "cause"),
+    [
+        (np.int64(7), 7, None),
+        (np.float32(0.5), 0.5, None),
+        (np.float32("nan"), None, "not_a_number"),
+        (Quality.UNCERTAIN, 1, None),
+        ([1, 2], None, "unsupported_type list"),
+        (Decimal(1), None, "unsupported_type Decimal"),
+    ],
+)
+def test_intake_of_what_is_no_value_by_the_contract_is_the_value_it_means_or_bad(
+    tmp_path: Path, given: Any, value: Value, cause: str | None
+) -> None:
+    bench = Bench()
+    rows = bench.take(given, 0)
+    read = converted(bench.intake.states[bench.tag], Reading(bench.tag, None, given))
+    with Store(tmp_path) as store:
+        store.register([(bench.tag.name, True)])
+        store.append(rows, START)
+        (found,) = store.readings.page()
+        assert (found.value, found.cause) == (value, cause) == read[::2]
+        assert type(found.value) is type(value)
+
+
+def test_text_and_number_that_sqlite_does_not_take_do_not_hold_up_the_others(tmp_path: Path) -> None:
+    values = ("half \udc80 of a pair", 2**64 - 1, -(2**70), "a whole one: \U0001f60a", True, 5)
+    with Store(tmp_path) as store:
+        store.register([("plc.count", True)])
+        rows: list[Row] = [
+            (1, START + n, pack(value), 0, "\ud800" if n == 5 else None, None, 1, None, None)
+            for n, value in enumerate(values)
+        ]
+        store.append(rows, START)
+        found = store.readings.page()
+    assert [each.value for each in found] == ["half ? of a pair", *values[1:]]
+    assert found[5].cause == "?"

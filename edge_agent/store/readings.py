@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from edge_agent.contract import NS_PER_S, Quality, Value
-from edge_agent.store.values import pack, unpack
+from edge_agent.store.values import fitting, unpack
 
 Row = tuple[int, int, Any, int, str | None, int | None, int, int | None, int | None]
 """What is inserted: tag id, time, cell, quality, cause, received (None: as time), 1 when a machine draws on the tag.
@@ -119,8 +119,8 @@ class Readings:
             cells[place :: len(bound)] = column
         try:
             self._connection.execute(_insert_sql(len(rows), empty), cells)
-        except OverflowError:  # an integer of 64 bits without sign: rare, so it is looked for only now
-            self._insert([(*row[:2], pack(row[2]) if type(row[2]) is int else row[2], *row[3:]) for row in rows])
+        except (OverflowError, UnicodeEncodeError):  # rare, so they are looked for only now
+            self._insert([(*row[:2], fitting(row[2]), row[3], fitting(row[4]), *row[5:]) for row in rows])
 
     def mark_down(self, alive: int, cause: str) -> None:
         """Say that nothing is known of any tag after `alive`, the agent's last sign of life."""

@@ -28,6 +28,13 @@ def pack(value: Any) -> int | float | str | bytes | None:
     return value  # type: ignore[no-any-return]
 
 
+def fitting(cell: Any) -> Any:
+    """The cell as SQLite takes it: integers of 64 bits without sign as bytes, halves of a surrogate pair as `?`."""
+    if isinstance(cell, str):
+        return cell.encode("utf-8", "replace").decode()
+    return pack(cell) if isinstance(cell, int) else cell
+
+
 def unpack(cell: Any) -> Value:
     """The value of a cell; None where the disk has made nonsense of it."""
     if not isinstance(cell, bytes):
