@@ -272,12 +272,30 @@ async def test_what_open_windows_need_does_not_go_for_what_others_write(floor: F
 async def test_counter_can_still_be_counted_over_every_open_window_when_its_readings_had_to_go(floor: Floor) -> None:
     floor.readings("plc.count", 3_000, START)
     floor.store.append([row(floor.ids["plc.count"], START + 3_000, None, 2, "device_offline")], START)
+    floor.readings("plc.spare", 1, START)
     opened(floor, START + 1_000, START + 2_500)
     with floor.store.transaction():
         gone = floor.store.room.sacrifice(0, 2**62)
-    left = [(one.time - START, one.value) for one in floor.store.readings.page(limit=5_000)]
+    left = [(one.time - START, one.value) for one in floor.store.readings.page(tags=["plc.count"], limit=5_000)]
     assert left == [(999, 999), (2_499, 2_499), (2_999, 2_999), (3_000, None)]
     assert gone["old_readings"] == 3_001 - 4
+
+
+async def test_dead_letters_go_after_what_was_accepted_and_only_when_a_gap_record_has_named_them(floor: Floor) -> None:
+    floor.records(400)
+    delivery, now = floor.store.delivery, floor.clock.now()
+    with floor.store.transaction():
+        delivery.answer(range(1, 101), now, 0)
+        delivery.bury(range(101, 301), now, 0x87, "not authorized")
+        delivery.named(delivery.unnamed(100))
+
+    def left(until: int) -> set[int]:
+        with floor.store.transaction():
+            floor.store.room.sacrifice(until, 0, needed=False)
+        return {one.position for one in floor.store.records.page(limit=1_000)}
+
+    assert left(floor.store.room.used() - 50_000) == {*range(101, 401)}
+    assert left(0) == {*range(201, 401)}
 
 
 async def test_job_that_is_open_is_a_border_too(floor: Floor) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,19 @@ async def test_manifest_of_an_hour_is_issued_when_it_is_over_and_proves_what_was
             for topic, one in manifest["topics"].items()} == {"10s": ("1", "2", 2), "1h": ("1", "1", 1)}  # fmt: skip
     found = against_manifests(floor.received())
     assert (found.good, found.right, found.not_captured) == (True, 3, [])
+
+
+async def test_manifest_for_which_the_disk_had_no_room_is_issued_when_it_has(floor: Floor) -> None:
+    floor.issue(*(f"{number}s" for number in range(200)))  # its manifest takes several pages
+    await floor.clock.advance(HOUR + 1)
+    db = floor.store._connection
+    (pages,) = db.execute("PRAGMA page_count").fetchone()
+    db.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(sqlite3.OperationalError, match="full"):
+        floor.ledger.look()
+    db.execute("PRAGMA max_page_count = 1000000")
+    assert floor.ledger.look() == 1
+    assert floor.data("manifest")[0]["count"] == 200
 
 
 async def test_manifests_cover_every_record_once_over_restarts_epochs_and_steps_of_the_clock(floor: Floor) -> None:

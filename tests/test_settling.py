@@ -10,6 +10,7 @@ import pytest
 from fakes import START, FakeClock, S, ScriptedDriver, device, settle
 
 from edge_agent.clock import Trust
+from edge_agent.clock import boot as boot_of_this_machine
 from edge_agent.contract import Device, NotConnected, Quality, Reading, Tag
 from edge_agent.intake import Intake, TagState
 from edge_agent.poller import Link
@@ -168,6 +169,42 @@ async def test_restarted_agent_on_the_same_boot_goes_on_though_the_clock_went_ba
     assert times == sorted(times)
 
 
+@pytest.mark.parametrize(
+    ("boot", "offset", "alive", "recalled"),
+    [
+        (0, START - 10 * S, START, True),
+        (1, START - 10 * S, START, False),  # the machine was started since
+        (0, START - 15 * S, START, False),  # the store knows of a later time
+        (0, None, START, False),
+        (0, START - 10 * S, None, False),
+    ],
+)
+def test_time_of_a_run_before_is_gone_on_with_only_where_it_can_be(
+    tmp_path: Path, boot: int, offset: int | None, alive: int | None, recalled: bool
+) -> None:
+    here = boot_of_this_machine()
+    assert here is not None
+    with Store(tmp_path) as store:
+        with store.transaction():
+            store.set_fact(BOOT, here + boot)
+            if offset is not None:
+                store.set_fact(OFFSET, offset)
+        assert recalled_offset(store, alive, 12 * S) == (offset if recalled else None)
+
+
+async def test_device_that_was_lost_before_the_run_stays_lost_since_then(tmp_path: Path) -> None:
+    with Store(tmp_path) as store:
+        store.begin(START)
+    async with Bench(tmp_path, START - HOUR) as bench:
+        state = bench.intake.states[bench.tags[0]]
+        state.lost_since, state.value = START - 5 * S, 1
+        await bench.pass_by(2)
+        bench.clock.step_wall(2 * HOUR)
+        await bench.pass_by(1)
+        assert bench.line.settled
+        assert state.lost_since == START - 5 * S
+
+
 async def test_time_that_never_was_is_a_hole_in_the_readings(tmp_path: Path) -> None:
     async with Bench(tmp_path, START) as bench:
         bench.driver.script = lambda _, tags: [Reading(tag, None, 7) for tag in tags]
@@ -189,6 +226,7 @@ async def test_readings_that_are_too_many_for_the_memory_are_counted_and_named(t
         assert bench.settling.dropped == 0
         (loss,) = bench.store.losses.pending(10)
         assert (loss.what, loss.cause, loss.rows) == ("readings", "overflow", 11 - 6)
+        assert loss.start == pytest.approx(START - 9 * S, abs=2 * S)
 
 
 async def test_readings_of_a_clock_that_is_never_set_are_counted_and_named_at_the_end(

@@ -123,6 +123,42 @@ def test_clock_that_is_set_each_second_is_told_once_a_minute(caplog: pytest.LogC
     assert len([each for each in caplog.records if "was set" in each.getMessage()]) <= 5
 
 
+def test_time_that_is_ahead_of_the_clock_meets_it_and_does_not_fall_behind_though_nobody_looked_for_long() -> None:
+    time = Time(trusted="synchronized")
+    time.clock.step_wall(-2 * S)
+    time.look()
+    time.clock.stop_the_process(4_000)
+    assert time.ahead == 0
+
+
+class SlowClock(FakeClock):
+    """A process that is stopped for a second while it asks what time it is, now and then."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stops = False
+
+    def now(self) -> int:
+        now = super().now()
+        if self.stops:
+            self.stops = False
+            self.stop_the_process(1)
+        return now
+
+
+def test_process_that_is_stopped_while_it_looks_at_both_clocks_sees_no_step(caplog: pytest.LogCaptureFixture) -> None:
+    clock = SlowClock()
+    line = Timeline(clock)
+    for _ in range(10):
+        clock.stop_the_process(1)
+        clock.stops = True
+        line.now()
+        assert line.look() is None
+    assert line.ahead_of_clock() == 0
+    assert line.trust() == "synchronized"
+    assert caplog.records == []
+
+
 STEP = some.integers(-3 * HOUR, 3 * HOUR) | some.integers(-2 * S, 2 * S) | some.just(-START)
 MOMENT = some.tuples(
     some.floats(0.001, 400), STEP | some.just(0), some.sampled_from(["synchronized", "unsynchronized"])
@@ -185,6 +221,11 @@ def test_clock_that_stays_behind_the_store_is_waited_for_with_a_limit(
     assert time.line.settled
     assert time.line.now() == START + round(seconds) * S + MS
     assert time.line.trust() == "stepped"
+    time.clock.trusted = "unsynchronized"
+    time.pass_by(BELIEF_NS / S - 1)
+    assert time.line.now() == START + round(seconds) * S + BELIEF_NS - S + MS, "it may be set again soon"
+    time.pass_by(100)
+    assert time.ahead < HOUR + MS
 
 
 @pytest.mark.parametrize("alive", [None, 86_400 * S])
