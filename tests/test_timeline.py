@@ -132,26 +132,31 @@ def test_time_that_is_ahead_of_the_clock_meets_it_and_does_not_fall_behind_thoug
 
 
 class SlowClock(FakeClock):
-    """A process that is stopped for a second while it asks what time it is, now and then."""
+    """A process that is stopped for a second just before it is told what time it is, or just after, as listed."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.stops = False
+        self.stops: list[str] = []
 
     def now(self) -> int:
+        stop = self.stops.pop(0) if self.stops else None
+        if stop == "before":
+            self.stop_the_process(1)
         now = super().now()
-        if self.stops:
-            self.stops = False
+        if stop == "after":
             self.stop_the_process(1)
         return now
 
 
-def test_process_that_is_stopped_while_it_looks_at_both_clocks_sees_no_step(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("stops", [["after"], ["before"], ["before", "after"], ["before", "before", "after"]])
+def test_process_that_is_stopped_while_it_looks_at_both_clocks_sees_no_step(
+    stops: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
     clock = SlowClock()
     line = Timeline(clock)
     for _ in range(10):
         clock.stop_the_process(1)
-        clock.stops = True
+        clock.stops = [*stops]
         line.now()
         assert line.look() is None
     assert line.ahead_of_clock() == 0
