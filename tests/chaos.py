@@ -47,7 +47,7 @@ from test_whole_path import CONFIG, Agent, Server, until
 
 from bench.damages import DAMAGES
 from edge_agent import control
-from edge_agent.capture import against_store, read
+from edge_agent.capture import against_store, read, topic_of
 from edge_agent.contract import parse_duration
 from edge_agent.settling import BOOT
 from edge_agent.store.files import DATABASE
@@ -291,6 +291,7 @@ class Chaos:
         for event in _latest(events).values():
             counted[event["data"]["machine"]] += event["data"]["quantity"]["produced"]
         gaps = Counter(event["data"]["cause"] for event in events if event["type"] == "edge.gap.v1")
+        unnamed, gone_until = _unnamed(events)
         board: dict[str, Any] = {
             "ran for, s": round(seconds),
             **dict(sorted(self.counts.items())),
@@ -298,21 +299,50 @@ class Chaos:
             "left out on this machine": ", ".join(self.left_out) or "nothing",
             "slowest start after a kill, s": round(self.slowest_start_s, 1),
             "log, bytes per hour": round((self.agent.folder / "log").stat().st_size / seconds * 3_600),
-            "epochs": len({event["epoch"] for event in events}),
+            "epochs": len(epochs := {event["epoch"] for event in events}),
+            "of them not judged by sequence": sum(epoch <= gone_until for epoch in epochs),
             "refused, sent again": again["records"],
             "records that the store still has": len(issued),
             "records delivered": len({event["id"] for event in events if event.get("sequence")}),
             "came again": found.doubled,
             "lost": found.missing,
             "of these": ", ".join(found.which["missing"]) or "none",
+            "sequences neither here nor named": len(unnamed),
+            "of those": ", ".join(unnamed[:20]) or "none",
             "altered, or one identity twice": found.altered + sum(len(each) > 1 for each in by_id.values()),
             "gap records": ", ".join(f"{count} {cause}" for cause, count in sorted(gaps.items())) or "none",
             "parts made": made,
             "parts in records": ", ".join(map(str, sorted(set(counted.values())))),
         }
         unexplained = [*counted.values()] != [made] * MACHINES and not gaps["damaged"]
-        board["breach"] = bool(board["lost"] or board["altered, or one identity twice"] or unexplained)
+        board["breach"] = bool(found.missing or unnamed or board["altered, or one identity twice"] or unexplained)
         return board
+
+
+def _unnamed(events: list[dict[str, Any]]) -> tuple[list[str], int]:
+    """Sequences that have neither arrived nor are named in a gap record, and the last epoch that is named as a whole.
+
+    Where a whole database is gone, its epoch is named and those before it are meant.
+    """
+    here: dict[tuple[int, str], set[int]] = defaultdict(set)
+    gone_until = 0
+    for event in events:
+        if event.get("sequence"):
+            here[event["epoch"], topic_of(event)].add(int(event["sequence"]))
+    for data in (event["data"] for event in events if event["type"] == "edge.gap.v1"):
+        if data["what"] == "records" and data["first_sequence"] is None:
+            gone_until = max(gone_until, data["epoch"])
+        elif data["what"] == "records":
+            here[data["epoch"], data["topic"]].update(
+                range(int(data["first_sequence"]), int(data["last_sequence"]) + 1)
+            )
+    unnamed = [
+        f"{topic} {sequence} of epoch {epoch}"
+        for (epoch, topic), known in sorted(here.items())
+        if epoch > gone_until
+        for sequence in sorted({*range(1, max(known))} - known)
+    ]
+    return unnamed, gone_until
 
 
 def scoreboard(board: dict[str, Any]) -> str:
