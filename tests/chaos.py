@@ -314,7 +314,8 @@ class Chaos:
             "parts made": made,
             "parts in records": ", ".join(map(str, sorted(set(counted.values())))),
         }
-        unexplained = [*counted.values()] != [made] * MACHINES and not gaps["damaged"]
+        # After damage some cannot be told, and that is said; but none is counted twice.
+        unexplained = max(counted.values()) > made or ([*counted.values()] != [made] * MACHINES and not gaps["damaged"])
         board["breach"] = bool(found.missing or unnamed or board["altered, or one identity twice"] or unexplained)
         return board
 

@@ -35,7 +35,7 @@ from edge_agent.store.holes import Holes
 from edge_agent.store.identity import Identity
 from edge_agent.store.losses import Losses
 from edge_agent.store.readings import Readings, Row
-from edge_agent.store.records import Draft, Freeze, Issued, Records
+from edge_agent.store.records import DOUBTED_UNTIL, Draft, Freeze, Issued, Records
 from edge_agent.store.room import Room
 
 log = logging.getLogger(__name__)
@@ -149,6 +149,8 @@ class Store:
             if alive is not None:
                 self.readings.mark_down(alive, cause)
             self._set_identity(begun)
+            if in_database is not None and begun.epoch != in_database.epoch:
+                self.set_fact(DOUBTED_UNTIL, now)
             self.set_fact("alive", now)
             self.ended_well = bool(self.fact("ended_well"))
             self.set_fact("ended_well", 0)

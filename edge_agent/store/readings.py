@@ -198,6 +198,10 @@ class Readings:
             times += [row[0]] if row else []
         return min(times, default=None)
 
+    def first_good(self, tags: Iterable[str]) -> int | None:
+        """The time of the oldest reading with a value of these machine's tags; None when there is none."""
+        return min((time for tag in tags if (time := self.next_good(tag, 0)) is not None), default=None)
+
     def last_id(self) -> int:
         """The id of the newest reading; 0 without any."""
         return int(self._connection.execute("SELECT coalesce(max(id), 0) FROM reading").fetchone()[0])

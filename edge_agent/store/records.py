@@ -52,7 +52,10 @@ class StoredRecord(NamedTuple):
 
 
 SACRIFICED_UNTIL = "sacrificed_until"
-"""Fact: the newest reading of a machine that went for room was before this time."""
+"""Fact: the newest reading of a machine that went for room, or was not saved from damage, was before this time."""
+DOUBTED_UNTIL = "doubted_until"
+"""Fact: when the newest epoch began. What was said before may be more than the store knows: it has lost some, or is an
+older copy."""
 FORGOTTEN_UNTIL, FORGOTTEN_REVISION = "forgotten_until", "forgotten_revision"
 """Facts: when the newest record that went for room was issued, and the highest revision of all of them."""
 

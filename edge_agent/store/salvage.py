@@ -20,6 +20,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from edge_agent.store import first_page
+from edge_agent.store.records import SACRIFICED_UNTIL, raise_fact
 from edge_agent.store.values import as_text
 
 SECONDS = 7.0
@@ -155,7 +156,7 @@ class _Salvage:
     # ------------------------------------------------------------------------------------------------ what is lost
 
     def _lost_readings(self, gone: list[tuple[int, int]]) -> None:
-        """Name ranges of readings by the times of their neighbours."""
+        """Name ranges of readings by the times of their neighbours; windows of before are not computed again."""
         merged: list[list[int]] = []
         for first, last in sorted(gone):
             if merged and first <= merged[-1][1] + 1:
@@ -171,6 +172,7 @@ class _Salvage:
             until = after[0] if after else start
             count = None if last >= _FURTHEST else last - first + 1
             self._lose("readings", start, max(until, start) + 1, count, None, None, None, None)
+            raise_fact(self._db, SACRIFICED_UNTIL, max(until, start) + 1)
 
     def _lost_records(self, torn: list[str]) -> None:
         """Name the sequences of each topic that are not there; from its first record on, where no row is unreadable.

@@ -10,7 +10,7 @@ from typing import Any
 from edge_agent import record, shifts
 from edge_agent.production import Interval, Machine, WindowData
 from edge_agent.store import Draft, Store
-from edge_agent.store.records import Progress
+from edge_agent.store.records import DOUBTED_UNTIL, Progress
 from edge_agent.summarizer.events import Events, next_revision, stated
 from edge_agent.summarizer.line import Again, Found, Job, JobFound, Line
 from edge_agent.summarizer.site import Site
@@ -60,12 +60,18 @@ class Issuer:
     def _new(
         self, line: Line, size: str, windows: list[WindowData], filled: Collection[str | None], now: int
     ) -> Iterable[Draft]:
-        """The records of windows that close now; runs of windows under an hour without anything become one gap."""
+        """The records of windows that close now; runs of windows under an hour without anything become one gap.
+
+        But not those that may have been published by records that the store has lost. What was made in them is counted
+        in the window in which it comes to light, so what was said of them holds no more, and that must be said.
+        """
         name = line.of.machine.name
+        doubted = self._doubted(line, windows[0].start_ns)
         closed, since, why = self._store.records.progress(name, size) or Progress(0)
         drafts: list[Draft] = []
         for window in windows:
-            cause = _blank_cause(window) if _under_an_hour(size) else None
+            certain = not doubted[0] < window.end_ns <= doubted[1]
+            cause = _blank_cause(window) if _under_an_hour(size) and certain else None
             if since is not None and why is not None and (cause != why or window.end_ns - since > HOUR_NS):
                 drafts += self._new_gap(line, size, (since, window.start_ns), why, filled)
                 since = None
@@ -77,6 +83,15 @@ class Issuer:
             closed = window.end_ns
         self._store.records.set_progress(name, size, Progress(closed, since, None if since is None else why))
         return drafts
+
+    def _doubted(self, line: Line, start: int) -> Interval:
+        """Where windows from `start` on may have been published in an epoch that the store does not know the end of.
+
+        Only behind a reading from which a counter goes on: where there is none, nothing is counted twice.
+        """
+        until = self._store.fact(DOUBTED_UNTIL) or 0
+        first = self._store.readings.first_good(line.of.machine.tags) if start < until else None
+        return (until if first is None else first, until)
 
     def _revision(self, line: Line, each: Again, window: WindowData, now: int) -> Draft | None:
         """The next revision of a window that was looked at again; None when it says what was said before."""
