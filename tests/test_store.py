@@ -206,6 +206,71 @@ def test_identity_begins_a_new_epoch_when_the_database_is_rolled_back(tmp_path: 
         assert not issued & set(identities_of(store))
 
 
+def test_identity_that_cannot_be_written_is_not_given(tmp_path: Path) -> None:
+    blocked = tmp_path / "identity.new"
+    with Store(tmp_path) as store:
+        store.begin(START)
+        issue(store, *[draft(n) for n in range(990)])
+        blocked.mkdir()
+        for _ in range(3):
+            with pytest.raises(OSError, match="identity"):
+                issue(store, *[draft(n) for n in range(20)])
+        blocked.rmdir()
+        issue(store, *[draft(n) for n in range(20)])
+    with Store(tmp_path) as store:
+        assert store.begin(START).epoch == 1
+        issue(store, draft())
+        found = identities_of(store)
+        assert len({*found}) == len(found) == 1_000
+
+
+def test_loss_is_named_also_where_the_start_that_finds_it_is_interrupted(tmp_path: Path) -> None:
+    with Store(tmp_path) as store:
+        store.begin(START)
+        issue(store, draft())
+    for path in tmp_path.glob("edge-agent.db*"):
+        path.unlink()
+    (tmp_path / "identity.new").mkdir()
+    with Store(tmp_path) as store, pytest.raises(OSError, match="identity"):
+        store.begin(START)
+    (tmp_path / "identity.new").rmdir()
+    with Store(tmp_path) as store:
+        assert store.begin(START).epoch > 1
+        assert [(loss.what, loss.epoch) for loss in store.losses.pending(10)] == [("records", 1), ("readings", None)]
+
+
+def test_loss_is_named_also_of_an_epoch_in_which_nothing_was_issued(tmp_path: Path) -> None:
+    for _ in range(2):
+        with Store(tmp_path) as store:
+            store.begin(START)
+        for path in tmp_path.glob("edge-agent.db*"):
+            path.unlink()
+    with Store(tmp_path) as store:
+        store.begin(START)
+        assert [(loss.what, loss.epoch) for loss in store.losses.pending(10)] == [("records", 2), ("readings", None)]
+
+
+def test_epoch_is_beyond_all_where_the_second_file_is_gone_and_the_database_is_an_older_copy(tmp_path: Path) -> None:
+    with Store(tmp_path) as store:
+        assert store.begin(START, first_epoch=500).epoch == 500
+    (tmp_path / "identity.json").unlink()
+    with Store(tmp_path) as store:
+        assert store.begin(START, first_epoch=900).epoch == 900
+
+
+@pytest.mark.parametrize("value", ["x", 1.5, b"\0"])
+def test_fact_that_is_no_number_any_more_is_as_if_it_were_lost(tmp_path: Path, value: object) -> None:
+    with Store(tmp_path) as store:
+        store.begin(START)
+        issue(store, draft())
+    with sqlite3.connect(tmp_path / "edge-agent.db") as db:
+        db.execute("UPDATE fact SET value = ?", (value,))
+    db.close()
+    with Store(tmp_path) as store:
+        assert store.begin(START).epoch == 2
+        assert [loss.epoch for loss in store.losses.pending(10)] == [1, None]
+
+
 def test_identity_reserves_further_blocks_as_numbers_run_out(store: Store) -> None:
     issue(store, *[draft(number) for number in range(2_500)])
     assert store.identity is not None

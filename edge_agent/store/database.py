@@ -135,13 +135,11 @@ class Store:
         in_file, in_database = identities.read(path), self._identity_in_database()
         begun = identities.begin(in_file, in_database, first_epoch)
         gone = identities.lost(in_file, in_database)
-        identities.write(path, begun)
-        self.identity, self._next_number = begun, begun.reserved
         with self.transaction():
             if gone is not None and in_file is not None:
                 log.error("%s has lost %d records that it had committed", self.path, gone[1] - gone[0] + 1)
                 self.losses.add("records", "damaged", count=gone[1] - gone[0] + 1, epoch=in_file.epoch, start=now)
-            elif in_file is not None and in_file.issued and (in_database is None or in_database.epoch < in_file.epoch):
+            elif in_file is not None and (in_database is None or in_database.epoch < in_file.epoch):
                 log.error("%s is empty or an older copy: records of epoch %d are gone", self.path, in_file.epoch)
                 self.losses.add("records", "damaged", epoch=in_file.epoch, start=now)
                 self.losses.add("readings", "damaged", start=now)
@@ -154,6 +152,9 @@ class Store:
             self.set_fact("alive", now)
             self.ended_well = bool(self.fact("ended_well"))
             self.set_fact("ended_well", 0)
+        # After the commit: who is ended between the two has named what is lost, and begins one epoch more.
+        identities.write(path, begun)
+        self.identity, self._next_number = begun, begun.reserved
         return begun
 
     def end(self) -> None:
@@ -219,20 +220,22 @@ class Store:
     def _reserve(self, count: int) -> None:
         """Have at least so many numbers reserved, on disk in both files; within a transaction."""
         while self.identity is not None and self._next_number + count > self.identity.reserved:
-            self.identity = self.identity.with_block()
-            identities.write(self.folder / IDENTITY, self.identity)
-            self._set_identity(self.identity)
+            more = self.identity.with_block()
+            identities.write(self.folder / IDENTITY, more)
+            self._set_identity(more)
+            self.identity = more
 
     # ------------------------------------------------------------------------------------------------- facts
 
     def fact(self, name: str) -> int | None:
         """A single integer that the agent remembers, such as `alive`, the time of the last sign of life."""
-        row = self._connection.execute("SELECT value FROM fact WHERE name = ?", (name,)).fetchone()
+        sql = "SELECT value FROM fact WHERE name = ? AND typeof(value) = 'integer'"  # a flipped bit may say otherwise
+        row = self._connection.execute(sql, (name,)).fetchone()
         return row[0] if row else None
 
     def facts(self, prefix: str) -> dict[str, int]:
         """The integers whose names begin so, without that beginning."""
-        sql = "SELECT name, value FROM fact WHERE substr(name, 1, ?) = ?"
+        sql = "SELECT name, value FROM fact WHERE substr(name, 1, ?) = ? AND typeof(value) = 'integer'"
         found = self._connection.execute(sql, (len(prefix), prefix))
         return {name[len(prefix) :]: value for name, value in found}
 

@@ -79,16 +79,17 @@ def begin(in_file: Identity | None, in_database: Identity | None, first: int = 1
     """The identity of a run that starts now, given what the file and the database say.
 
     Agreement goes on in the same epoch, from the first number that was not reserved; anything else begins a new one.
-    Where nothing is known, both having been lost or moved away, the `first` epoch must be beyond all that there were.
+    Where the file is not there, the database may be an older copy, or gone as well: then the `first` epoch is to be
+    beyond all that there were.
     """
     if in_file is not None and in_database is not None:
         same = replace(in_file, issued=0) == replace(in_database, issued=0)
-        if same and in_file.issued <= in_database.issued:
+        if same and in_file.issued <= in_database.issued < in_file.reserved:
             return Identity(in_file.epoch, in_file.starts + 1, in_file.reserved, in_database.issued)
     if in_file is None and in_database is None:
         return Identity(first, 1, 1)
     epoch = max(known.epoch if known else 0 for known in (in_file, in_database)) + 1
-    return Identity(epoch, 1, 1)
+    return Identity(epoch if in_file else max(epoch, first), 1, 1)
 
 
 def lost(in_file: Identity | None, in_database: Identity | None) -> tuple[int, int] | None:
