@@ -24,6 +24,8 @@ QUICK = Limits(
     slow_min_s=0.05,
     slow_max_s=0.2,
     takeover_s=0.3,
+    poison_min_s=0.2,
+    poison_max_s=1.0,
 )
 """The product's limits, shortened."""
 

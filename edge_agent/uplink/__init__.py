@@ -13,7 +13,7 @@ the user property `backlog: true` on a record that was issued before the present
 minute ago.
 """
 
-from edge_agent.uplink.session import Limits
+from edge_agent.uplink.limits import Limits
 from edge_agent.uplink.settle import Outbox, Waiting
 from edge_agent.uplink.trial import try_broker
 from edge_agent.uplink.uplink import Uplink, UplinkFigures

@@ -45,6 +45,8 @@ _GUESSES = {
 }
 _OF_THE_NETWORK = ("timed out", "unreachable", "No route")
 _SELECT_LIMIT = 1024  # paho waits with select(), which knows no descriptor from here on
+_MOST_INBOUND = 65_536
+"""Nothing is subscribed: only acknowledgements come."""
 _TCP_INFO_LAST_DATA_RECV = 52  # offset in Linux's struct tcp_info, milliseconds
 
 
@@ -90,9 +92,20 @@ class _Client(mqtt.Client):
         self.sockets.append(opened)
         return opened
 
+    def _sock_recv(self, bufsize: int) -> bytes:
+        if bufsize > _MOST_INBOUND:  # paho gathers a packet of any size in memory
+            raise OSError(errno.EMSGSIZE, f"the broker sends a packet of {bufsize} bytes")
+        return super()._sock_recv(bufsize)
+
     def close_sockets(self) -> None:
         for opened in self.sockets:
             opened.close()
+
+    def shut_down_sockets(self) -> None:
+        """End what another thread waits for on them."""
+        for opened in self.sockets:
+            with suppress(OSError):
+                opened.shutdown(socket.SHUT_RDWR)
 
     def stop(self) -> None:
         with suppress(AttributeError):  # paho forgets a thread that ends, also between its own check and join
@@ -136,6 +149,7 @@ class Connection:
         self._closed = False
         self._dialled = False
         self._client: _Client | None = None
+        self._dialling: _Client | None = None
         self._thread: threading.Thread | None = None
         self._connack: asyncio.Future[Terms] = self._loop.create_future()
         self.lost: asyncio.Future[Lost] = self._loop.create_future()
@@ -218,7 +232,9 @@ class Connection:
         with self._lock:
             self._closed = True
             client = self._client if self._dialled else None
-        if client is None:  # nothing is open, or the thread that dials will close it
+            if client is None and self._dialling is not None:
+                self._dialling.shut_down_sockets()  # the thread that dials finds out, and closes them
+        if client is None:
             return
         if politely and self.is_alive():
             client.disconnect()
@@ -236,19 +252,21 @@ class Connection:
     # ------------------------------------------------------------------------------------- in the thread that dials
 
     def _dial(self) -> None:
-        client = self._build()
+        client = self._dialling = self._build()
         properties = None
         if self.version == MQTT_5 and self._will is not None:
             properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-            properties.MaximumPacketSize = 65_536  # nothing is subscribed: only acknowledgements come
+            properties.MaximumPacketSize = _MOST_INBOUND
         try:
             client.connect(self._host, self._port, self._limits.keepalive_s, properties=properties)
             if (opened := client.socket()) is not None and opened.fileno() >= _SELECT_LIMIT:
                 raise OSError(errno.EMFILE, "too many files are open: paho-mqtt needs a descriptor below 1024")
         except (OSError, ValueError):
+            self._dialling = None
             client.close_sockets()
             raise
         with self._lock:
+            self._dialling = None
             if self._closed:  # the limit passed meanwhile, and nobody waits any more
                 client.close_sockets()
             else:
@@ -309,6 +327,8 @@ class Connection:
     ) -> None:
         if flags.is_disconnect_packet_from_server:
             self._tell(self.lose, words.ended(code.value, getattr(properties, "ReasonString", "")))
+        elif code.value == words.KEPT_SILENT:  # by paho's count
+            self._tell(self.lose, Lost(f"{self.where}: the broker has been silent: check it and the network"))
         else:
             self._tell(self._hung_up, self._complaint.text)
 

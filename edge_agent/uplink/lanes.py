@@ -1,4 +1,4 @@
-"""What is sent next: what is new before what waited, and before both what a broker may hang up over, one at a time."""
+"""What is sent next: what is new, then one at a time what a broker may hang up over, then what waited."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ class Lanes:
         """Fetch the backlog once more from its begin, without what is `under_way`: older records wait again."""
         waiting = (*self._suspected, *self._live, *self._backlog)
         self._under_way = frozenset(under_way) | {each.position for each in waiting}
-        await self._settler.flush()
-        self.border = await self._outbox.newest()
+        await self._settler.try_to_flush()
+        self._under_way |= self._settler.positions() | {each.position for each in self._live}
+        self.border = self._live_cursor  # what is beyond it comes in the other lane
         self._backlog_cursor = -1
         self._looks += 1
-        self._under_way |= {each.position for each in self._live}
 
     async def fetch(self) -> int:
         """Fetch what there is room for, the new ones first; how many."""
@@ -87,6 +87,11 @@ class Lanes:
         return len(lane) > self._batch // 2
 
     @property
+    def has_live(self) -> bool:
+        """Whether something new is ready."""
+        return bool(self._live)
+
+    @property
     def full(self) -> bool:
         """Whether there is more in the outbox, which has no room here yet."""
         return self._has_enough(self._live) or (self._backlog_cursor is not None and self._has_enough(self._backlog))
@@ -98,11 +103,19 @@ class Lanes:
             self._backlog_cursor is not None and not self._has_enough(self._backlog)
         )
 
-    def next(self) -> Waiting | float | None:
-        """The next record, or how many seconds to wait for it; None where nothing is ready."""
-        for lane in (self._suspected, self._live):
-            if lane:
-                return lane.popleft()
+    def suspect(self, record: Waiting) -> None:
+        """Have this one sent alone."""
+        self._suspected.append(record)
+
+    def next(self, *, alone: bool = True) -> Waiting | float | None:
+        """The next record, or how many seconds to wait for it; None where nothing is ready.
+
+        `alone`: nothing is in flight. What is suspected waits for that, and the backlog for what is suspected.
+        """
+        if self._live:
+            return self._live.popleft()
+        if self._suspected:
+            return self._suspected.popleft() if alone else None
         if not self._backlog:
             return None
         wait_s = self._pace.take()

@@ -1,8 +1,9 @@
 """Records that make a broker hang up: found by sending them one at a time, so that the rest moves on.
 
 A broker may end the connection over one message (too large, a topic that it does not let us use, bytes that it chokes
-on) without saying which. What was in flight then is suspected, and is sent alone after the next connect. What is alone
-in flight when the broker hangs up three times running, or once with a reason that blames it, is not sent any more.
+on) without saying which, or never answer for it. What was in flight then is suspected, and is sent alone after the next
+connect. What is alone in flight when that happens three times running, or once with a reason that blames it, is not
+sent any more.
 """
 
 from __future__ import annotations
@@ -21,13 +22,17 @@ Sent = int | str
 
 
 class Suspects:
-    """What was in flight when the broker hung up, over all connections. True while there is any."""
+    """What was in flight when the broker hung up, over all connections."""
 
     def __init__(self) -> None:
         self._strikes: dict[Sent, int] = {}
 
-    def __bool__(self) -> bool:
-        return bool(self._strikes)
+    def __contains__(self, sent: Sent) -> bool:
+        return sent in self._strikes
+
+    def add(self, sent: Sent, strikes: int = 0) -> None:
+        """Suspect this one, too; as if it had been alone in flight so many times already."""
+        self._strikes.setdefault(sent, strikes)
 
     def positions(self) -> list[int]:
         """The records among them, oldest first."""
@@ -47,7 +52,7 @@ class Suspects:
         if not error.by_broker or error.code in words.BLAMES_NO_RECORD:
             return None
         for each in in_flight:
-            self._strikes.setdefault(each, 0)
+            self.add(each)
         if len(in_flight) != 1:
             return None
         (alone,) = in_flight
@@ -57,4 +62,4 @@ class Suspects:
             return None
         del self._strikes[alone]
         code = error.code if blamed and error.code is not None else HANGS_UP
-        return alone, code, f"the broker hung up over it: {error}"
+        return alone, code, f"sent alone, and then: {error}"

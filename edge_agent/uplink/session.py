@@ -7,6 +7,7 @@ import heapq
 import logging
 import math
 import random
+from collections import Counter
 from collections.abc import Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -15,10 +16,12 @@ from typing import Any, NamedTuple
 from edge_agent.clock import Clock
 from edge_agent.contract import NS_PER_S
 from edge_agent.uplink import words
-from edge_agent.uplink.connection import MQTT_5, Connection, ConnectionLimits, Terms
+from edge_agent.uplink.connection import MQTT_5, Connection, Terms
 from edge_agent.uplink.lanes import Lanes
+from edge_agent.uplink.limits import Limits
 from edge_agent.uplink.messages import Latest, Messages, packet_bytes
-from edge_agent.uplink.poison import Suspects
+from edge_agent.uplink.parked import Parked
+from edge_agent.uplink.poison import STRIKES, Suspects
 from edge_agent.uplink.settle import Outbox, Settler, Waiting
 from edge_agent.uplink.words import Lost
 
@@ -27,40 +30,6 @@ log = logging.getLogger("edge_agent.uplink")
 _REMEMBERED_REFUSALS = 1_000
 UNSETTLED_AT_ALL = 1_000_000
 """Answers that wait in memory while the outbox takes none: delivery goes on from a disk that can only be read."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits(ConnectionLimits):
-    """Every limit of the uplink; the defaults are the product's, tests shorten them."""
-
-    window: int = 16
-    """At most this many messages unacknowledged, and never more than the broker's Receive Maximum."""
-    batch: int = 512
-    """Records fetched from the outbox at once."""
-    backlog_per_s: float = 10_000.0
-    """What waited goes no faster than this, so that a broker is not flooded after an outage; what is new goes first."""
-    settle_s: float = 0.05
-    """Acknowledgements are given to the outbox together this often, or 256 at a time."""
-    unsettled: int = 4_096
-    """Nothing more is sent while this many answers wait for the outbox."""
-    ack_s: float = 30.0
-    silence_s: float = 25.0
-    """No byte from the broker for this long ends the connection (longer if the broker sets a longer keep-alive)."""
-    watch_s: float = 1.0
-    idle_s: float = 5.0
-    """The outbox is asked this often even when nobody says that there is something new."""
-    backlog_s: float = 60.0
-    stop_s: float = 5.0
-    slow_min_s: float = 1.0
-    slow_max_s: float = 60.0
-    backoff_min_s: float = 1.0
-    backoff_max_s: float = 60.0
-    stable_s: float = 60.0
-    """The back-off begins anew only after a connection that lasted this long."""
-    takeover_s: float = 60.0
-    """The wait after another client took over our client id."""
-    retry_5_s: float = 3_600.0
-    """After this long on MQTT 3.1.1, MQTT 5 is tried again."""
 
 
 @dataclass(slots=True)
@@ -96,6 +65,7 @@ class Session:
         clock: Clock,
         tally: Tally,
         suspects: Suspects,
+        parked: Parked,
     ) -> None:
         self._connection = connection
         self._terms = terms
@@ -109,12 +79,17 @@ class Session:
         self._most = max(1, min(limits.window, terms.receive_maximum))
         self._window = self._most
         # The agent's status first, then the other latest values, then the records.
-        self._dirty = dict.fromkeys([status_topic, *latest])
+        self._dirty = {topic: None for topic in [status_topic, *latest] if topic in latest}
         self._suspects = suspects
+        self._parked = parked
         self._lanes = Lanes(
             outbox, settler, suspects, clock, batch=limits.batch, backlog_per_s=limits.backlog_per_s
         )  # fmt: skip
         self._again: list[Waiting] = []
+        self._alone = False  # what is suspected is in flight, and nothing else may be
+        self._slowed: Counter[str] = Counter()
+        self._look_again = False
+        self._trial: asyncio.TimerHandle | None = None
         self._in_flight: dict[int, _Sent] = {}
         self._hungry = asyncio.Event()
         self._empty = asyncio.Event()
@@ -139,7 +114,7 @@ class Session:
         self._suspects.keep_topics(self._latest)
         await self._lanes.begin()
         self._pump()
-        work: list[Coroutine[Any, Any, None]] = [self._fetch(), self._settler.run(), self._watch()]
+        work: list[Coroutine[Any, Any, None]] = [self._fetch(), self._settler.run(self._pump), self._watch()]
         tasks = [asyncio.create_task(job) for job in work]
         watched: list[asyncio.Future[Any]] = [*tasks, self._connection.lost]
         try:
@@ -148,7 +123,7 @@ class Session:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            for timer in (self._resume, self._refill):
+            for timer in (self._resume, self._refill, self._trial):
                 if timer is not None:
                     timer.cancel()
         for ended in done:
@@ -162,22 +137,22 @@ class Session:
         try:
             async with asyncio.timeout(self._limits.stop_s):
                 await self._quiet()
-                self._send(offline)
-                await self._quiet()
+                if offline.topic in self._latest:
+                    self._send(offline)
+                    await self._quiet()
                 await self._settler.flush()
         except (TimeoutError, Lost) as error:
             log.warning("stopped before the broker had acknowledged everything: %s", str(error) or "no answer in time")
             return False
         return True
 
-    def in_flight_now(self) -> list[int | str]:
-        """What the broker has not answered for: records by position, latest values by topic."""
-        return [_key(sent.what) for sent in self._in_flight.values()]
+    def in_flight_now(self) -> list[Waiting | Latest]:
+        """What the broker has not answered for."""
+        return [sent.what for sent in self._in_flight.values()]
 
-    async def look_again(self) -> None:
-        """Fetch the backlog once more from its begin: older records wait again."""
-        in_flight = [each for each in self.in_flight_now() if isinstance(each, int)]
-        await self._lanes.look_again([*in_flight, *(each.position for each in self._again)])
+    def look_again(self) -> None:
+        """Have the backlog fetched once more from its begin: older records wait again."""
+        self._look_again = True
         self._hungry.set()
         self._news.set()
 
@@ -197,6 +172,10 @@ class Session:
         while True:
             self._hungry.clear()
             self._news.clear()
+            if self._look_again:
+                self._look_again = False
+                sent = [each.position for each in self.in_flight_now() if isinstance(each, Waiting)]
+                await self._lanes.look_again([*sent, *(each.position for each in self._again)])
             if await self._lanes.fetch():
                 self._pump()
             elif self._lanes.full:
@@ -207,8 +186,8 @@ class Session:
     def _pump(self) -> None:
         """Send as much as may be in flight."""
         try:
-            while not self._finishing and len(self._in_flight) < (1 if self._suspects else self._window):
-                what = self._next()
+            while not self._finishing and not self._alone and len(self._in_flight) < self._window:
+                what = self._next_latest() or self._next_record()
                 if what is None:
                     break
                 self._send(what)
@@ -217,25 +196,59 @@ class Session:
         if self._lanes.hungry:
             self._hungry.set()
 
-    def _next(self) -> Waiting | Latest | None:
-        while self._dirty:
-            topic = next(iter(self._dirty))
-            del self._dirty[topic]
+    def _next_latest(self) -> Latest | None:
+        now = self._clock.monotonic()
+        for topic in [*self._dirty]:
             value = self._latest[topic]
-            if value.expires is None or value.expires > self._clock.monotonic():
+            if value.expires is not None and value.expires <= now:
+                del self._dirty[topic]
+                self._suspects.cleared(topic)  # it is not sent any more
+            elif self._parked.holds(topic, len(value.payload), now):
+                self._try_later()
+            elif topic not in self._suspects or (not self._in_flight and not self._lanes.has_live):
+                del self._dirty[topic]
                 return value
-            self._suspects.cleared(topic)  # it is not sent any more
-        most = UNSETTLED_AT_ALL if self._settler.refused_by_outbox else self._limits.unsettled
-        if self._resume is not None or len(self._settler) >= most:
-            return None
-        if self._again:
-            return heapq.heappop(self._again)
-        found = self._lanes.next()
-        if not isinstance(found, float):
-            return found
-        if self._refill is None:
-            self._refill = asyncio.get_running_loop().call_later(found, self._refilled)
         return None
+
+    def _next_record(self) -> Waiting | None:
+        most = UNSETTLED_AT_ALL if self._settler.refused_by_outbox else self._limits.unsettled
+        if not self._lanes.has_live and any(topic in self._suspects for topic in self._dirty):
+            return None  # a latest value waits to be alone
+        while self._resume is None and len(self._settler) < most:
+            found = heapq.heappop(self._again) if self._again else self._lanes.next(alone=not self._in_flight)
+            if isinstance(found, float):
+                if self._refill is None:
+                    self._refill = asyncio.get_running_loop().call_later(found, self._refilled)
+                return None
+            if found is None or self._may_go(found):
+                return found
+        return None
+
+    def _may_go(self, record: Waiting) -> bool:
+        """Whether a record may be sent now. One that is parked stays in the outbox, and is fetched when it is due."""
+        where = record.topic, len(record.payload), self._clock.monotonic(), record.position
+        if self._parked.holds(*where):
+            self._suspects.cleared(record.position)
+            self._try_later()
+            return False
+        if self._parked.tries(*where):
+            self._suspects.add(record.position, STRIKES - 1)
+        if record.position in self._suspects and self._in_flight:
+            self._lanes.suspect(record)
+            return False
+        return True
+
+    def _try_later(self) -> None:
+        """Look again for what is parked, when the first pause is over."""
+        now = self._clock.monotonic()
+        due = self._parked.next_due(now)
+        if self._trial is None and due is not None:
+            self._trial = asyncio.get_running_loop().call_later((due - now) / NS_PER_S + 0.001, self._try_now)
+
+    def _try_now(self) -> None:
+        self._trial = None
+        self.look_again()
+        self._pump()
 
     def _refilled(self) -> None:
         self._refill = None
@@ -243,6 +256,7 @@ class Session:
 
     def _send(self, what: Waiting | Latest) -> None:
         now = self._clock.monotonic()
+        self._alone = _key(what) in self._suspects
         if isinstance(what, Latest):
             properties, retain = self._messages.latest(what, now), True
         else:
@@ -277,13 +291,18 @@ class Session:
             return
         if not self._in_flight:
             self._empty.set()
+            self._alone = False
         self._suspects.cleared(_key(sent.what))
         if code in words.SLOW_DOWN:
             self._slow_down(sent.what, code, told)
-        elif code >= words.SUCCESS_BELOW:
-            self._refused(sent.what, code, told)
-        elif isinstance(sent.what, Waiting):
-            self._accepted(sent.what, code)
+        else:
+            self._slowed.pop(sent.what.topic, None)
+            if self._parked.accepted(sent.what.topic, len(sent.what.payload)):
+                self.look_again()
+            if code >= words.SUCCESS_BELOW:
+                self._refused(sent.what, code, told)
+            elif isinstance(sent.what, Waiting):
+                self._accepted(sent.what, code)
         self._pump()
 
     def _accepted(self, record: Waiting, code: int) -> None:
@@ -295,6 +314,7 @@ class Session:
 
     def _refused(self, what: Waiting | Latest, code: int, told: str) -> None:
         reason = words.reason(code, told)
+        self._suspects.cleared(_key(what))
         if isinstance(what, Waiting):
             self._tally.refused += 1
             self._settler.refuse(what.position, code, reason)
@@ -305,17 +325,28 @@ class Session:
             log.error("the broker refuses what is published on %s: %s%s", what.topic, reason, kept)
 
     def _slow_down(self, what: Waiting | Latest, code: int, told: str) -> None:
-        """Send the same again after a pause, one at a time until the broker accepts again."""
+        """Send the same again after a pause, one at a time until the broker accepts again.
+
+        A topic for which it is busy again and again waits by itself, and so does a latest value at once: records go on.
+        """
+        limits, topic = self._limits, what.topic
         self._tally.slowed += 1
-        if isinstance(what, Waiting):
-            heapq.heappush(self._again, what)
-        else:
-            self._dirty.setdefault(what.topic)
         self._window = 1
+        if self._slow_s == 0.0:
+            log.warning("the broker asks to slow down: %s", words.reason(code, told))
+        self._slowed[topic] += 1
+        if isinstance(what, Latest) or topic in self._parked or self._slowed[topic] >= limits.slow_at_most:
+            if isinstance(what, Latest):
+                self._dirty.setdefault(topic)
+            self._again = sorted(each for each in self._again if each.topic != topic)
+            self._parked.park(topic, 0, self._clock.monotonic(), limits.slow_min_s, limits.slow_max_s, busy=True)
+            self._slow_s = max(self._slow_s, limits.slow_min_s)
+            self._try_later()
+            return
+        assert isinstance(what, Waiting)  # noqa: S101 - see above
+        heapq.heappush(self._again, what)
         if self._resume is None:
-            if self._slow_s == 0.0:
-                log.warning("the broker asks to slow down: %s", words.reason(code, told))
-            self._slow_s = min(self._limits.slow_max_s, max(self._limits.slow_min_s, self._slow_s * 2))
+            self._slow_s = min(limits.slow_max_s, max(limits.slow_min_s, self._slow_s * 2))
             loop = asyncio.get_running_loop()
             self._resume = loop.call_later(self._slow_s * random.uniform(0.5, 1.0), self._go_on)
 
@@ -342,7 +373,9 @@ class Session:
             if self._in_flight:
                 oldest = next(iter(self._in_flight.values())).at
                 if self._clock.monotonic() - oldest > self._limits.ack_s * NS_PER_S:
-                    raise Lost(f"{where}: no acknowledgement for {self._limits.ack_s:g} s: look at the broker")
+                    raise Lost(
+                        f"{where}: no acknowledgement for {self._limits.ack_s:g} s: look at the broker", by_broker=True
+                    )
 
 
 def _key(what: Waiting | Latest) -> int | str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import NamedTuple, Protocol
 
@@ -75,14 +75,19 @@ class Settler:
         self._refused.append((position, reason_code, reason))
         self._some.set()
 
-    async def run(self) -> None:
-        """Give groups to the outbox until cancelled. What it does not take now is kept, and tried again."""
+    async def run(self, tried: Callable[[], None]) -> None:
+        """Give groups to the outbox until cancelled. What it does not take now is kept, and tried again.
+
+        `tried` is called after each time: there may be room for further answers.
+        """
         while True:
             await self._some.wait()
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._every_s):
                     await self._many.wait()
-            if not await self.try_to_flush():
+            taken = await self.try_to_flush()
+            tried()
+            if not taken:
                 await asyncio.sleep(RETRY_S)
 
     async def try_to_flush(self) -> bool:

@@ -14,10 +14,12 @@ from edge_agent.contract import NS_PER_S
 from edge_agent.uplink import words
 from edge_agent.uplink.connection import MQTT_3_1_1, MQTT_5, Connection, MQTTProtocolVersion, Terms, Will
 from edge_agent.uplink.expiry import Warnings
+from edge_agent.uplink.limits import Limits
 from edge_agent.uplink.messages import Latest
+from edge_agent.uplink.parked import Parked
 from edge_agent.uplink.poison import Suspects
-from edge_agent.uplink.session import Limits, Session, Tally
-from edge_agent.uplink.settle import Outbox, Settler
+from edge_agent.uplink.session import Session, Tally
+from edge_agent.uplink.settle import Outbox, Settler, Waiting
 from edge_agent.uplink.words import Lost
 
 log = logging.getLogger("edge_agent.uplink")
@@ -25,6 +27,10 @@ log = logging.getLogger("edge_agent.uplink")
 _GROUP = 256
 CERTIFICATES_NS = 6 * 3_600 * NS_PER_S
 _CAUSES_LOGGED = 10
+_PROBE_EVERY = 8
+"""Of attempts that end without a word: each so many a bare CONNECT follows, to find out about the MQTT version."""
+_CUT_SHORT = 3
+"""So many connections running that soon ended with nothing in flight are those of two clients with one client id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +92,7 @@ class Uplink:
         self._settler = Settler(outbox, _GROUP, self._limits.settle_s)
         self._tally = Tally()
         self._suspects = Suspects()
+        self._parked = Parked()
         self._expiry = Warnings()
         self._silenced: set[str] = set()
         self._latest: dict[str, Latest] = {}
@@ -100,6 +107,7 @@ class Uplink:
         self._last_error: str | None = None
         self._causes: dict[str, int] = {}
         self._taken_over = False
+        self._cut_short = 0
         self._broker = settings.url
 
     # ------------------------------------------------------------------------------------------- for the agent
@@ -115,9 +123,10 @@ class Uplink:
         self._news.set()
 
     async def look_again(self) -> None:
-        """Say that records which had been answered for wait again."""
+        """Say that records which had been answered for wait again, perhaps because the broker was put right."""
+        self._parked.clear()
         if self._session is not None:
-            await self._session.look_again()
+            self._session.look_again()
 
     def publish_latest(self, topic: str, payload: bytes, expiry_s: int | None) -> None:
         """Keep a retained value at the broker: sent when connected, again after each connect, never queued.
@@ -183,7 +192,7 @@ class Uplink:
             if began is None and await self._refuses_five(error):
                 return await self._connect_and_serve()
             self._blame(error)
-            self._say_lost(error)
+            self._say_lost(self._perhaps_taken_over(error, began))
         except Exception as error:  # the task of a broker connection: whatever fails, the next attempt begins anew
             self._say_lost(Lost(f"{self._broker}: {type(error).__name__}: {error}"))
             log.debug("details", exc_info=True)
@@ -192,25 +201,45 @@ class Uplink:
             await connection.close()
         return 0.0 if began is None else (self._clock.monotonic() - began) / NS_PER_S
 
+    def _perhaps_taken_over(self, error: Lost, began: int | None) -> Lost:
+        """The error; or that another client has our client id, over which some brokers hang up without a word."""
+        lasted = None if began is None else self._clock.monotonic() - began
+        idle = self._session is not None and not self._session.in_flight
+        if lasted is None or not idle or not error.by_broker or error.code not in (None, words.TAKEN_OVER):
+            return error
+        self._cut_short = self._cut_short + 1 if lasted < self._limits.stable_s * NS_PER_S else 0
+        if self._cut_short < _CUT_SHORT or error.code is not None:
+            return error
+        return Lost(f"{error}; or {words.TAKEN_OVER_MEANS}", words.TAKEN_OVER, by_broker=True)
+
     def _blame(self, error: Lost) -> None:
         """Find out whether it was what was sent for which the broker hung up."""
         if self._session is None:
             return
-        condemned = self._suspects.lost(self._session.in_flight_now(), error)
+        in_flight = self._session.in_flight_now()
+        keys = [each.position if isinstance(each, Waiting) else each.topic for each in in_flight]
+        condemned = self._suspects.lost(keys, error)
         if condemned is None:
             return
         what, code, reason = condemned
+        (alone,) = in_flight
         if isinstance(what, int):
             self._tally.refused += 1
             self._settler.refuse(what, code, reason)
-            log.error("a record is a dead letter, so that the others move on: %s; edge-agent records --dead", reason)
-        elif what != self._status_topic:
+            limits, size, now = self._limits, len(alone.payload), self._clock.monotonic()
+            self._parked.park(alone.topic, size, now, limits.poison_min_s, limits.poison_max_s)
+            log.error(
+                "a record is a dead letter, so that the others move on: %s; what else goes to %s and is as large waits "
+                "for a while; edge-agent records --dead", reason, alone.topic,
+            )  # fmt: skip
+        else:
             self._silenced.add(what)
             self._latest.pop(what, None)
             log.error("%s is not published any more until the agent is restarted: %s", what, reason)
 
     async def _serve(self, connection: Connection, terms: Terms) -> None:
-        self._latest[self._status_topic] = Latest(self._status_topic, self._online(), None)
+        if self._status_topic not in self._silenced:
+            self._latest[self._status_topic] = Latest(self._status_topic, self._online(), None)
         session = Session(
             connection,
             terms,
@@ -223,6 +252,7 @@ class Uplink:
             self._clock,
             self._tally,
             self._suspects,
+            self._parked,
         )
         self._session = session
         self._say_connected()
@@ -262,7 +292,7 @@ class Uplink:
         """
         if self._settings.version != "auto" or self._version != MQTT_5:
             return False
-        if error.silent and not self._has_spoken_five:
+        if error.silent and not self._has_spoken_five and self._failures % _PROBE_EVERY == 0:
             error = await self._probe() or error
         if error.code != words.UNSUPPORTED_VERSION:
             return False
@@ -315,7 +345,8 @@ class Uplink:
         tries = sum(self._causes.values())
         now = self._clock.now()
         away = f" after {tries} failed {'attempt' if tries == 1 else 'attempts'}" if tries else ""
-        log.info("%s: connected with MQTT %s%s", self._broker, _named(self._version == MQTT_5), away)
+        proof = "" if self._version == MQTT_5 else ", whose acknowledgement does not prove that a record was accepted"
+        log.info("%s: connected with MQTT %s%s%s", self._broker, _named(self._version == MQTT_5), away, proof)
         self._has_spoken_five = self._has_spoken_five or self._version == MQTT_5
         self._since = now
         self._causes.clear()

@@ -21,8 +21,13 @@ SLOW_DOWN = frozenset({0x89, 0x91, 0x96, 0x97, 0x9F})
 
 BLAMES_THE_RECORD = frozenset({0x81, 0x82, 0x90, 0x94, 0x95, 0x99})
 """Reasons for ending a connection that lie in what was sent."""
-BLAMES_NO_RECORD = frozenset({0x88, 0x89, 0x8B, 0x8D, 0x8E, 0x93, 0x96, 0x97, 0x98, 0x9C, 0x9D, 0x9F})
+BLAMES_NO_RECORD = frozenset(
+    {0x00, 0x88, 0x89, 0x8B, 0x8C, 0x8D, 0x8E, 0x8F, 0x93, 0x96, 0x97, 0x98, 0x9A, 0x9B, 0x9C, 0x9D, 0x9E, 0x9F, 0xA0,
+     0xA1, 0xA2}
+)  # fmt: skip
 """Reasons for ending a connection that do not."""
+KEPT_SILENT = 0x8D
+_TOLD_CHARACTERS = 200
 
 REASONS = {
     0x80: "unspecified error",
@@ -39,6 +44,7 @@ REASONS = {
 }
 """The reason codes of an acknowledgement, in words."""
 
+TAKEN_OVER_MEANS = "another client connected with the same client id: give each agent a name (agent.name) of its own"
 _CONNECTION = {
     0x84: "the broker does not speak this MQTT version: set mqtt.version to auto or 3.1.1",
     0x85: "the broker refuses the client id: check agent.name against the broker's rules",
@@ -50,7 +56,7 @@ _CONNECTION = {
     0x8B: "the broker is shutting down",
     0x8C: "the broker wants another way to authenticate than user name and password, or a certificate",
     0x8D: "the broker heard nothing for 1.5 times the keep-alive: check the network",
-    0x8E: "another client connected with the same client id: give each agent a name (agent.name) of its own",
+    0x8E: TAKEN_OVER_MEANS,
     0x93: "the broker says that more was sent at once than it allows (Receive Maximum)",
     0x95: "a packet was larger than the broker takes: raise its message size limit",
     0x97: "the broker's quota is used up: look at the broker",
@@ -107,13 +113,18 @@ class Lost(NotConnected):
 def reason(code: int, told: str = "") -> str:
     """The reason code of an acknowledgement in words, with what the broker said beside it."""
     words = REASONS.get(code, "refused")
-    return f"0x{code:02X} {words}" + (f" ({told})" if told else "")
+    return f"0x{code:02X} {words}" + (f" ({_shown(told)})" if told else "")
 
 
 def ended(code: int, told: str = "") -> Lost:
     """The error of a connection that the broker refused or ended with this reason code."""
     words = _CONNECTION.get(code, "the broker ended the connection; its log says why")
-    return Lost(f"{words} (0x{code:02X}{', ' + told if told else ''})", code, by_broker=True)
+    return Lost(f"{words} (0x{code:02X}{', ' + _shown(told) if told else ''})", code, by_broker=True)
+
+
+def _shown(told: str) -> str:
+    """What the broker said, as it may stand in a line of the log."""
+    return "".join(each if each.isprintable() else "?" for each in told[:_TOLD_CHARACTERS])
 
 
 def tls(text: str) -> str | None:
