@@ -129,6 +129,8 @@ class StubBroker:
         self.most_unanswered = 0
         self.withheld = 0
         self.writers: list[asyncio.StreamWriter] = []
+        self.answers_pings = True
+        self.hangs_up_at_once = False
 
     async def __aenter__(self) -> StubBroker:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -163,13 +165,15 @@ class StubBroker:
         if kind == 1:
             self.connects.append(body)
             self.connected_at.append(time.monotonic())
-            if (connack := self._connack(len(self.connects) - 1)) is not None:
+            if self.hangs_up_at_once:
+                writer.transport.abort()
+            elif (connack := self._connack(len(self.connects) - 1)) is not None:
                 writer.write(bytes([0x20, len(connack)]) + connack)
         elif kind == 3:
             self._publish(body, writer)
         elif kind == 14:
             self.farewells += 1
-        elif kind == 12:
+        elif kind == 12 and self.answers_pings:
             writer.write(b"\xd0\0")
 
     def _publish(self, body: bytes, writer: asyncio.StreamWriter) -> None:

@@ -256,7 +256,6 @@ class Session:
 
     def _send(self, what: Waiting | Latest) -> None:
         now = self._clock.monotonic()
-        self._alone = _key(what) in self._suspects
         if isinstance(what, Latest):
             properties, retain = self._messages.latest(what, now), True
         else:
@@ -274,6 +273,7 @@ class Session:
             self._refused(what, words.TOPIC_INVALID, str(error))
             return
         self._in_flight[mid] = _Sent(what, now)
+        self._alone = _key(what) in self._suspects
         if isinstance(what, Waiting):
             self._tally.sent += 1
 
