@@ -124,20 +124,25 @@ def records_page(store: Store, arguments: dict[str, Any], after: int) -> tuple[l
 
 
 def issued_page(store: Store, arguments: dict[str, Any], after: int) -> tuple[list[dict[str, Any]], int | None]:
-    """One page of what was issued, for whoever compares it with what arrived."""
-    found = store.records.page(after=after, limit=PAGE)
+    """One page of what was issued, for whoever compares it with what arrived; without what the disk has changed.
+
+    A record was `delivered` (the broker has it), is `waiting` to be, or neither: a dead letter.
+    """
+    found = store.delivery.issued_after(after, PAGE)
     items = []
-    for record in found:
-        event = _event(record.payload)
-        if event is None:
+    for issue in found:
+        event = issue.payload and _event(issue.payload)
+        if not event:
             continue
         items.append(
             {
                 "id": event["id"],
                 "source": event["source"],
-                "topic": record.topic,
-                "sha256": hashlib.sha256(record.payload).hexdigest(),
-                "delivered": record.reason_code is not None and record.reason_code < SUCCESS_BELOW,
+                "topic": issue.topic,
+                "sequence": issue.sequence,
+                "sha256": hashlib.sha256(issue.payload or b"").hexdigest(),
+                "delivered": issue.reason_code is not None and issue.reason_code < SUCCESS_BELOW,
+                "waiting": issue.reason_code is None,
             }
         )
     return items, found[-1].position if len(found) == PAGE else None

@@ -282,7 +282,7 @@ class Chaos:
             issued = list(control.ask(socket, "issued"))
             events = received()
             found = against_store(read(lines, "received"), issued)
-            if not found.missing:
+            if not (found.missing or found.waiting):
                 break
         by_id: dict[str, set[bytes]] = defaultdict(set)
         for line, event in zip(lines, events, strict=True):
@@ -307,6 +307,7 @@ class Chaos:
             "came again": found.doubled,
             "lost": found.missing,
             "of these": ", ".join(found.which["missing"]) or "none",
+            "still waiting": found.waiting,
             "sequences neither here nor named": len(unnamed),
             "of those": ", ".join(unnamed[:20]) or "none",
             "altered, or one identity twice": found.altered + sum(len(each) > 1 for each in by_id.values()),
@@ -316,7 +317,9 @@ class Chaos:
         }
         # After damage some cannot be told, and that is said; but none is counted twice.
         unexplained = max(counted.values()) > made or ([*counted.values()] != [made] * MACHINES and not gaps["damaged"])
-        board["breach"] = bool(found.missing or unnamed or board["altered, or one identity twice"] or unexplained)
+        board["breach"] = bool(
+            found.missing or found.waiting or unnamed or board["altered, or one identity twice"] or unexplained
+        )
         return board
 
 

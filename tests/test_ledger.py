@@ -13,7 +13,7 @@ import pytest
 from agreement import whole_agrees
 from fakes import START, FakeClock, S
 
-from edge_agent.capture import CaptureError, Event, against_manifests, against_store, read
+from edge_agent.capture import Capture, against_manifests, against_store, read
 from edge_agent.envelope import Envelope
 from edge_agent.ledger import SLICE, Ledger
 from edge_agent.listing import issued_page, records_page, send_again
@@ -78,7 +78,7 @@ class Floor:
             whole_agrees(event)
         return [event["data"] for event in found]
 
-    def received(self, *without: int) -> list[Event]:
+    def received(self, *without: int) -> Capture:
         """Everything, but the records at these positions."""
         lines = [one.payload for one in self.store.records.page(limit=100_000) if one.position not in without]
         return read(lines, "capture")
@@ -194,7 +194,7 @@ async def test_dead_letters_are_named_once_in_gap_records_and_leave_nothing_miss
     floor.ledger.look()
     found = against_manifests(floor.received(2, 3, 5, 6))
     assert (found.good, found.named, found.not_captured) == (True, 3, [f"edge/v1/{SUBJECT}/production/1h"])
-    assert against_manifests(floor.received(1, 2, 3, 5, 6)).missing == 1
+    assert against_manifests(floor.received(2, 3, 4, 5, 6)).missing == 1
 
 
 async def test_dead_letters_are_listed_and_sent_again_and_named_anew_when_they_are_refused_again(floor: Floor) -> None:
@@ -244,7 +244,7 @@ async def test_record_that_the_disk_has_changed_is_not_delivered_and_is_named(fl
         floor.store._connection.execute("UPDATE record SET payload = x'00ff' WHERE position = 1")
     items, _ = records_page(floor.store, {}, 0)
     assert items[0]["event"] is None
-    assert len(issued_page(floor.store, {}, 0)[0]) == len(items) - 1
+    assert len(issued_page(floor.store, {}, 0)[0]) == len(items) - 2, "what the disk has changed proves nothing"
     await floor.clock.advance(HOUR)
     assert floor.ledger.look() == 1, "it does not stop the account of the others"
 
@@ -259,19 +259,6 @@ async def test_replay_sends_a_range_again_with_the_same_bytes_and_nothing_else(f
     assert [one.position for one in await floor.outbox.waiting(0, 100)] == [3, 4, 5, 6]
     payloads = {one.position: one.payload for one in floor.store.records.page()}
     assert all(one.payload == payloads[one.position] for one in await floor.outbox.waiting(0, 100))
-
-
-def test_capture_is_read_in_every_form_that_mosquitto_sub_writes(floor: Floor) -> None:
-    floor.issue("10s")
-    (payload,) = floor.payloads()
-    topic = f"edge/v1/{SUBJECT}/production/10s"
-    boxed = json.dumps({"tst": "x", "topic": topic, "qos": 1, "payload": payload.decode()}).encode()
-    for line in (payload, topic.encode() + b" " + payload, boxed):
-        (event,) = read([line + b"\n", b"\n"], "capture")
-        assert (event.payload, event.topic, event.sequence, event.number) == (payload, topic, 1, 1)
-    for line in (b"nonsense", b"{}", b'{"specversion":"1.0"}', b'{"topic":"t","payload":{"a":1}}'):
-        with pytest.raises(CaptureError, match="capture:2: no event"):
-            read([payload, line], "capture")
 
 
 async def test_record_that_says_no_id_stops_no_account(floor: Floor) -> None:

@@ -14,6 +14,15 @@ from edge_agent.contract import ConfigError
 if TYPE_CHECKING:
     from edge_agent.capture import Findings
 
+_MEANINGS = {
+    "waiting": "are in the outbox: verify again when they are sent",
+    "unlike": "are all there, and are not what their manifest says",
+    "unproven": "came, but a manifest cannot prove them: others of their topic and hour did not",
+    "unknown": "are not in this store: pruned, damaged on its disk, or of another agent",
+    "before": "are from before the first of their topic",
+    "unreadable": "lines are no events",
+}
+
 
 def replay(
     config: ConfigOption = None,
@@ -64,22 +73,22 @@ def verify(
 
     The capture is compared with this agent's store, or, with --manifests, with what the records say of themselves,
     anywhere and without the agent. Lines are events, `topic event` (mosquitto_sub -v) or %j objects. Exit code 1 if
-    anything is missing or altered.
+    anything is missing or altered, still waits in the outbox, or cannot be read.
 
     Example: `mosquitto_sub -t 'edge/v1/#' > capture.jsonl; edge-agent verify capture.jsonl`
     """
     from edge_agent.capture import against_manifests, against_store, read
 
     with capture.open("rb") as lines:
-        events = read(lines, str(capture))
+        received = read(lines, str(capture))
     if manifests:
-        found = against_manifests(events)
+        found = against_manifests(received)
     else:
         from edge_agent.cli.common import listed
         from edge_agent.listing import issued_page
 
         configuration = load_usable(config)
-        found = against_store(events, listed(configuration, "issued", issued_page, {}))
+        found = against_store(received, listed(configuration, "issued", issued_page, {}))
     if json_lines:
         print_json(found.as_json())
     else:
@@ -96,7 +105,8 @@ def _print(found: Findings) -> None:
     for what, names in found.which.items():
         for name in names:
             print(f"{what}: {name}")
-    if found.unlike:
-        print(f"{found.unlike} are all there, and are not what their manifest says")
+    for what, meaning in _MEANINGS.items():
+        if count := getattr(found, what):
+            print(f"{what}: {count} {meaning}")
     if found.not_captured:
         print(f"nothing was captured of {len(found.not_captured)} topics, such as {found.not_captured[0]}")

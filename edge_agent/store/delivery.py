@@ -44,7 +44,7 @@ class DeadLetter(NamedTuple):
 
 
 class Issue(NamedTuple):
-    """What a manifest takes of a record."""
+    """What a manifest takes of a record. `reason_code` is the broker's answer, None while it waits."""
 
     position: int
     epoch: int
@@ -53,6 +53,7 @@ class Issue(NamedTuple):
     sequence: int
     issued: int
     payload: bytes | None
+    reason_code: int | None
 
 
 class Delivery:
@@ -151,12 +152,12 @@ class Delivery:
     def issued_after(self, position: int, limit: int) -> list[Issue]:
         """The records after a position, in order of issue; `payload` is None where it is not what was issued."""
         found = self._connection.execute(
-            "SELECT position, epoch, number, topic, sequence, issued, payload, crc FROM record "
+            "SELECT position, epoch, number, topic, sequence, issued, payload, reason_code, crc FROM record "
             "WHERE position > ? ORDER BY position LIMIT ?",
             (position, limit),
         )
         rows: list[Issue] = []
-        for at, epoch, number, topic, sequence, issued, payload, crc in found:
+        for at, epoch, number, topic, sequence, issued, payload, reason_code, crc in found:
             sound = is_sound(epoch, number, topic, payload, crc)
-            rows.append(Issue(at, epoch, number, topic, sequence, issued, payload if sound else None))
+            rows.append(Issue(at, epoch, number, topic, sequence, issued, payload if sound else None, reason_code))
         return rows
