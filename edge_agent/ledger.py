@@ -16,6 +16,7 @@ from edge_agent.store import Draft, StoreError, StoreThread
 from edge_agent.store.delivery import DAMAGED, DeadLetter, Issue
 from edge_agent.store.losses import Loss, consecutive
 from edge_agent.store.room import CAUSE as SACRIFICED
+from edge_agent.timestamps import parse
 
 log = logging.getLogger(__name__)
 
@@ -127,10 +128,19 @@ class Ledger:
         return self._draft(data)
 
     def _draft(self, data: dict[str, Any]) -> Draft:
-        """The gap record; a further revision where it was told before, as of what was sent again and refused again."""
+        """The gap record; a further revision where it was told before, as of what was sent again and refused again.
+
+        It never names less than the one before: of what that one named, only a part may have been sent again.
+        """
         publisher = self._envelope.publisher
         before = self._thread.store.records.latest(data["key"])
-        data["revision"] = 0 if before is None else before["revision"] + 1
+        if before is not None:
+            data["revision"] = before["revision"] + 1
+            if data["first_sequence"] is not None:
+                data["start"] = min(data["start"], before["start"], key=parse)
+                data["end"] = max(data["end"], before["end"], key=parse)
+                data["last_sequence"] = max(data["last_sequence"], before["last_sequence"])
+                data["count"] = max(data["count"] or 0, before["count"] or 0) or None
         topic = record.agent_topic(publisher, "gap")
         return Draft("gap", topic, publisher.subject, data, data["key"], data["revision"])
 

@@ -214,6 +214,26 @@ async def test_dead_letters_are_listed_and_sent_again_and_named_anew_when_they_a
     assert [(gap["revision"], gap["count"]) for gap in floor.data("gap")] == [(0, 1), (1, 1)]
 
 
+async def test_gap_of_dead_letters_of_which_a_part_is_refused_again_still_names_the_others(floor: Floor) -> None:
+    for _ in range(4):
+        floor.issue("10s")
+        await floor.clock.advance(60)
+    for position in (1, 2, 3, 4):
+        await floor.outbox.refused(position, 0x87, "not authorized")
+    floor.ledger.look()
+    await floor.outbox.accepted([5])
+    assert send_again(floor.store, {"dead": True, "until": START // (HOUR * S) * HOUR * S + 60 * S}) == 1
+    await floor.outbox.refused(1, 0x87, "not authorized")
+    floor.ledger.look()
+    first, second = floor.data("gap")
+    assert (first["key"], first["revision"], second["revision"]) == (second["key"], 0, 1)
+    assert all(second[name] == first[name] for name in ("start", "end", "first_sequence", "last_sequence", "count"))
+    await floor.clock.advance(HOUR)
+    floor.ledger.look()
+    found = against_manifests(floor.received(2, 3, 4))
+    assert (found.good, found.named) == (True, 3)
+
+
 async def test_broker_that_refuses_gap_records_too_is_not_told_so_for_ever(floor: Floor) -> None:
     floor.issue("10s")
     await floor.outbox.refused(1, 0x87, "not authorized")
