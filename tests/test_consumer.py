@@ -20,11 +20,12 @@ import pytest
 from brokers import Mosquitto, needs_mosquitto
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from test_ledger import HOUR, Floor
+from test_uplink_tls import Authority
 from worked_example import example
 
 from edge_agent.capture import topic_of
 from edge_agent.listing import send_again
-from examples.consumer import POSTED, QUANTITIES, STATES, Ledger
+from examples.consumer import POSTED, QUANTITIES, STATES, UNREADABLE, Ledger
 
 ROOT = Path(__file__).parent.parent
 WINDOW = "5min"
@@ -98,13 +99,14 @@ def take(ledger: Ledger, event: Event) -> None:
     ledger.take(topic_of(event), json.dumps(event).encode())
 
 
-def consumer(folder: Path, port: int) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [
-            sys.executable, str(ROOT / "examples" / "consumer.py"), "--broker", "127.0.0.1", "--port", str(port),
-            "--window", WINDOW, "--database", str(folder / "truth.db"), "--csv", str(folder / "postings.csv"),
-        ]
-    )  # fmt: skip
+def consumer(folder: Path, port: int, *options: str) -> subprocess.Popen[bytes]:
+    """Its process; what it says is in the file `said`."""
+    command = [
+        sys.executable, str(ROOT / "examples" / "consumer.py"), "--broker", "127.0.0.1", "--port", str(port),
+        "--window", WINDOW, "--database", str(folder / "truth.db"), "--csv", str(folder / "postings.csv"), *options,
+    ]  # fmt: skip
+    with (folder / "said").open("ab") as said:
+        return subprocess.Popen(command, stderr=said)
 
 
 def postings(folder: Path) -> list[dict[str, str]]:
@@ -301,10 +303,10 @@ async def test_consumer_misses_nothing_that_a_gap_record_names_and_sees_what_was
     floor.ledger.look()
     issued = [(one.topic, one.payload) for one in floor.store.records.page() if one.position != 3]
     ledger = _ledger(tmp_path)
-    for each in issued[1:]:
+    for each in (issued[0], *issued[2:]):
         ledger.take(*each)
-    assert [lack.rpartition("/")[2] for lack in ledger.missing("10s")] == ["10s 1 of epoch 1 is missing"]
-    ledger.take(issued[0][0], issued[0][1])
+    assert [lack.rpartition("/")[2] for lack in ledger.missing("10s")] == ["10s 2 of epoch 1 is missing"]
+    ledger.take(*issued[1])
     assert ledger.missing("10s") == []
     ledger.close()
     other = Ledger(tmp_path / "other.db", tmp_path / "other.csv")
@@ -313,3 +315,139 @@ async def test_consumer_misses_nothing_that_a_gap_record_names_and_sees_what_was
     assert ["is not what was issued" in lack for lack in other.missing("10s")] == [True]
     other.close()
     floor.store.close()
+
+
+async def test_consumer_misses_nothing_of_before_it_began_and_all_of_later_epochs(tmp_path: Path) -> None:
+    floor = Floor(tmp_path / "agent")
+    floor.issue(*["10s"] * 6)
+    await floor.clock.advance(HOUR)
+    floor.ledger.look()
+    floor.lose_identity()
+    floor.issue(*["10s"] * 3)
+    await floor.clock.advance(HOUR)
+    floor.ledger.look()
+    issued = [(one.topic, one.payload) for one in floor.store.records.page()]
+    ledger = _ledger(tmp_path)
+    for topic, payload in issued[3:]:
+        if b'"k7"' not in payload:
+            ledger.take(topic, payload)
+    assert [lack.rpartition("/")[2] for lack in ledger.missing("10s")] == ["10s 1 of epoch 2 is missing"]
+    ledger.close()
+    floor.store.close()
+
+
+async def test_consumer_finds_no_fault_in_what_the_agent_lost_after_its_delivery(tmp_path: Path) -> None:
+    floor = Floor(tmp_path / "agent")
+    floor.issue(*["10s"] * 6)
+    ledger = _ledger(tmp_path)
+    for one in floor.store.records.page():
+        ledger.take(one.topic, one.payload)
+    with floor.store.transaction():
+        floor.store._connection.execute("DELETE FROM record WHERE position = 3")
+        floor.store.losses.add(
+            "records", "damaged", start=1, count=1, topic=one.topic, epoch=1, first=3, last=3,
+        )  # fmt: skip
+    floor.ledger.look()
+    await floor.clock.advance(HOUR)
+    floor.ledger.look()
+    for one in floor.store.records.page(after=6):
+        ledger.take(one.topic, one.payload)
+    assert ledger.missing("10s") == []
+    assert ledger._db.execute("SELECT count(*) FROM unproven").fetchone() == (0,)
+    ledger.close()
+    floor.store.close()
+
+
+@pytest.mark.parametrize("what", ["manifest", "gap"])
+async def test_consumer_takes_no_manifest_or_gap_that_would_stop_it_later(tmp_path: Path, what: str) -> None:
+    floor = Floor(tmp_path / "agent")
+    floor.issue(*["10s"] * 3)
+    await floor.outbox.refused(2, 0x87, "not authorized")
+    floor.ledger.look()
+    await floor.clock.advance(HOUR)
+    floor.ledger.look()
+    (one,) = floor.store.records.page(type=what)
+    event = json.loads(one.payload)
+    ledger = _ledger(tmp_path)
+    if what == "gap":
+        broken = [{"first_sequence": "x"}, {"last_sequence": None}, {"epoch": [], "revision": {}}]
+    else:
+        topics = event["data"]["topics"]
+        told = topics[min(topics)]
+        changes: list[dict[str, Any]] = [{"first": "x"}, {"last": "9" * 12}, {"sha256": None, "last": None}]
+        broken = [{"topics": {"t": told | change}} for change in changes]
+        broken += [{"epoch": [1]}, {"topics": []}]
+    for change in broken:
+        with pytest.raises(UNREADABLE):
+            ledger.take(one.topic, json.dumps(event | {"data": event["data"] | change}).encode())
+    assert kept(tmp_path) == {}
+    assert ledger.missing("10s") == []
+    ledger.take(one.topic, one.payload)
+    ledger.close()
+    floor.store.close()
+
+
+@needs_mosquitto
+def test_message_that_is_no_record_is_set_aside_and_stops_nothing(tmp_path: Path, broker: Mosquitto) -> None:
+    (windows,) = [message for message in sent() if message[0].endswith(WINDOW)][:1]
+    nonsense = [b"", b"nonsense", b"[]", b"{}", b"[" * 100_000, b'{"type":"edge.job.v1","data":"x"}', b"\xff"]
+    process = consumer(tmp_path, broker.port)
+    publisher = Publisher(broker.port)
+    try:
+        deadline = time.monotonic() + 20
+        while not postings(tmp_path):
+            publisher.send([end_mark(*windows, "begun")])
+            assert time.monotonic() < deadline, "the consumer does not subscribe"
+            time.sleep(0.05)
+        publisher.send([*((windows[0], payload) for payload in nonsense), end_mark(*windows, "end")])
+        wait_for(tmp_path, "end")
+        assert process.poll() is None
+    finally:
+        publisher.close()
+        process.kill()
+        process.wait(10)
+    with sqlite3.connect(tmp_path / "truth.db") as db:
+        assert [row[0] for row in db.execute("SELECT payload FROM unreadable")] == nonsense
+    assert (tmp_path / "said").read_text().count("no record, set aside") == len(nonsense)
+
+
+@needs_mosquitto
+def test_consumer_that_the_broker_refuses_says_so_and_ends(tmp_path: Path) -> None:
+    with Mosquitto(tmp_path, anonymous=False) as broker:
+        process = consumer(tmp_path, broker.port)
+        assert process.wait(20) == 1
+    assert (tmp_path / "said").read_text() == "the broker refuses us: Not authorized\n"
+
+
+@needs_mosquitto
+def test_consumer_shows_its_password_and_its_certificate(tmp_path: Path) -> None:
+    passwords, authority = tmp_path / "passwords", Authority(tmp_path, "ca")
+    subprocess.run(
+        ["mosquitto_passwd", "-c", "-b", str(passwords), "erp", "right"], check=True, stderr=subprocess.DEVNULL
+    )
+    passwords.chmod(0o644)
+    (tmp_path / "password").write_text("right\n")
+    certificate, key = authority.issue("erp")
+    own, own_key = authority.issue("broker")
+    lines = [f"cafile {authority.ca}", f"certfile {own}", f"keyfile {own_key}", "require_certificate true",
+             f"password_file {passwords}"]  # fmt: skip
+    login = ["--username", "erp", "--password-file", str(tmp_path / "password")]
+    with Mosquitto(tmp_path, *lines, anonymous=False) as broker:
+        shown = ["--ca", str(authority.ca), "--certificate", str(certificate), "--key", str(key)]
+        process = consumer(tmp_path, broker.port, *login, *shown)
+        client = mqtt.Client(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion.MQTTv5)
+        client.username_pw_set("erp", "right")
+        client.tls_set(str(authority.ca), str(certificate), str(key))
+        try:
+            client.connect("127.0.0.1", broker.port)
+            client.loop_start()
+            deadline = time.monotonic() + 20
+            while not postings(tmp_path):
+                client.publish(*next(message for message in sent() if message[0].endswith(WINDOW)), qos=1)
+                assert process.poll() is None
+                assert time.monotonic() < deadline, "the consumer does not subscribe"
+                time.sleep(0.1)
+        finally:
+            client.loop_stop()
+            process.kill()
+            process.wait(10)
