@@ -122,7 +122,7 @@ def _verified(folder: Path, directory: Path) -> dict[str, int]:
     told = json.loads(subprocess.run(command, capture_output=True, text=True, check=False).stdout)
     return {
         "received": told["received"],
-        "wrong": told["missing"] + told["altered"] + told["unlike"],
+        "wrong": sum(told[what] for what in ("missing", "altered", "unlike", "waiting", "unreadable")),
         "doubled": told["doubled"],
     }
 

@@ -82,6 +82,8 @@ def test_value_that_was_cleared_is_no_fault_of_a_capture(floor: Floor) -> None:
     capture = read([*cleared, *floor.payloads()], "capture")
     assert (len(capture.events), capture.unreadable) == (1, [])
     assert read(cleared, "capture").events == []
+    with pytest.raises(CaptureError, match=r"capture:2: no event .its payload was taken apart"):
+        read([cleared[2], b'{"topic":"t","payload":{"a":1}}'], "capture")
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,14 @@ def test_what_a_subscriber_received_is_proven_and_what_it_lacks_is_sent_again(fo
     run = folder.ask("verify", str(capture), "--json")
     assert run.returncode == 1
     assert json.loads(run.stdout)["altered"] == 1
+    capture.write_bytes(whole + whole.splitlines()[-1][:-20])
+    run = folder.ask("verify", str(capture))
+    assert run.returncode == 1
+    assert f"unreadable: {capture}:{len(taken) + 1}: no event (" in run.stdout
+    assert "unreadable: 1 lines are no events" in run.stdout
+    capture.write_bytes(re.sub(rb'"id":"[^:]+:', b'"id":"gw9:', whole))
+    run = folder.ask("verify", str(capture), "--json")
+    assert (run.returncode, json.loads(run.stdout)["altered"]) == (1, len(taken))
     capture.write_text("nonsense\n")
     run = folder.ask("verify", str(capture))
     assert run.returncode == 1

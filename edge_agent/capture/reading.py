@@ -65,9 +65,9 @@ def read(lines: Iterable[bytes], name: str) -> Capture:
     """A capture of events as they are, behind their topic, or in objects of `%j`.
 
     Raises:
-        CaptureError: no line is any of these.
+        CaptureError: there are lines, and none is any of these.
     """
-    capture, readable = Capture(), False
+    capture = Capture()
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -76,10 +76,9 @@ def read(lines: Iterable[bytes], name: str) -> Capture:
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             capture.unreadable.append(f"{name}:{number}: no event ({error})")
             continue
-        readable = True
         if event is not None:
             capture.events.append(event)
-    if capture.unreadable and not readable:
+    if capture.unreadable and not capture.events:
         raise CaptureError(f"{capture.unreadable[0]}; capture them with mosquitto_sub -t 'edge/v1/#', one a line")
     return capture
 
