@@ -99,7 +99,8 @@ class Ledger:
             why = "withdrawn" if data["withdrawn"] else data["revised_because"] or "first"
             fact = (data["machine"], data.get("window"), data["start"], data["job"])
             line = [record, kind, *fact, *items, *states, why]
-            self._db.execute("INSERT INTO posting (line) VALUES (?)", (json.dumps(line),))
+            text = json.dumps(line, ensure_ascii=False)  # what the CSV cannot hold fails here, where it is set aside
+            self._db.execute("INSERT INTO posting (line) VALUES (?)", (text,))
 
     def set_aside(self, topic: str, payload: bytes, why: str) -> None:
         """Keep what is no record where somebody can look at it."""

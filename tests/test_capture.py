@@ -91,8 +91,11 @@ def test_value_that_was_cleared_is_no_fault_of_a_capture(floor: Floor) -> None:
     [
         {"id": "gw1:1:9x"}, {"id": 9}, {"id": "gw1:1:" + "9" * 5_000}, {"epoch": [1]}, {"epoch": True}, {"epoch": "1"},
         {"sequence": None}, {"sequence": 1e999}, {"source": {}}, {"type": 1}, {"type": "edge"}, {"data": []},
-        {"subject": 3}, {"type": "edge.manifest.v1"}, {"type": "edge.gap.v1"},
+        {"subject": 3}, {"id": "\ud800:1:9"}, {"subject": "acme/lyon/\ud800"}, {"sequence": "x" * 5_000},
+        {"type": "edge.manifest.v1"}, {"type": "edge.gap.v1"},
         {"type": "edge.manifest.v1", "data": {"epoch": 1, "topics": {"t": {"first": "x", "last": "2"}}}},
+        {"type": "edge.gap.v1", "data": {"key": "k", "revision": 0, "withdrawn": False, "what": "records",
+                                         "epoch": None, "first_sequence": "x", "last_sequence": "2", "topic": "t"}},
         {"type": "edge.gap.v1", "data": {"key": "k", "revision": None, "withdrawn": False, "what": "records"}},
     ],
 )  # fmt: skip
@@ -103,6 +106,7 @@ async def test_line_that_is_no_event_is_counted_and_the_rest_is_judged(floor: Fl
         assert (found.good, found.received, found.missing, found.unreadable) == (False, 3, 1, 1)
         (place,) = found.which["unreadable"]
         assert place.startswith("c:2: no event (")
+        assert len(place) < 250
 
 
 async def test_last_line_that_is_cut_is_the_only_one_that_is_not_read(floor: Floor) -> None:
@@ -223,6 +227,18 @@ async def test_record_that_the_store_lost_after_its_delivery_is_no_fault_and_hid
     for lines in (whole, whole[:2] + whole[3:]):
         altered = [line.replace(b'"k5"', b'"k7"') for line in lines]
         assert proven([*altered, *later]).unlike == len(lines)
+
+
+async def test_dead_letter_beside_a_record_that_the_store_lost_is_no_proof_of_a_change(floor: Floor) -> None:
+    floor.issue(*["10s"] * 6)
+    await floor.outbox.refused(2, 0x87, "not authorized")
+    whole = floor.payloads()
+    lose(floor, 4, named=True)
+    floor.ledger.look()
+    await floor.clock.advance(HOUR)
+    floor.ledger.look()
+    found = proven([whole[0], *whole[2:], *floor.payloads()[5:]])
+    assert (found.good, found.named, found.unproven) == (True, 1, 5)
 
 
 async def test_capture_that_begins_within_an_hour_is_judged_from_there(floor: Floor) -> None:

@@ -391,6 +391,8 @@ async def test_consumer_takes_no_manifest_or_gap_that_would_stop_it_later(tmp_pa
 def test_message_that_is_no_record_is_set_aside_and_stops_nothing(tmp_path: Path, broker: Mosquitto) -> None:
     (windows,) = [message for message in sent() if message[0].endswith(WINDOW)][:1]
     nonsense = [b"", b"nonsense", b"[]", b"{}", b"[" * 100_000, b'{"type":"edge.job.v1","data":"x"}', b"\xff"]
+    event = json.loads(end_mark(*windows, "half a letter")[1])
+    nonsense.append(json.dumps(event | {"data": event["data"] | {"job": "\ud800"}}).encode())
     process = consumer(tmp_path, broker.port)
     publisher = Publisher(broker.port)
     try:

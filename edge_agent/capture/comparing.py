@@ -201,8 +201,7 @@ def _compare(
                 found.right += len(some)
                 found.unproven += len(here) - len(some)
                 return
-        whole = len(here) == last - first + 1
-        if not missing and (whole or told["count"] in (len(here), len(unnamed))):
+        if len(here) == last - first + 1 or (not missing and told["count"] == len(unnamed)):
             found.note("unlike", _said(place, (first, last)), len(here))
             return
     found.unproven += len(here)

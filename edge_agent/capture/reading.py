@@ -74,7 +74,7 @@ def read(lines: Iterable[bytes], name: str) -> Capture:
         try:
             event = _event(line.rstrip(b"\r\n"))
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-            capture.unreadable.append(f"{name}:{number}: no event ({error})")
+            capture.unreadable.append(f"{name}:{number}: no event ({str(error)[:200]})")
             continue
         if event is not None:
             capture.events.append(event)
@@ -106,11 +106,10 @@ def _event(line: bytes) -> Event | None:
     id, data = _typed(made, "id", str), _typed(made, "data", dict)
     if not _ID.fullmatch(id):
         raise ValueError("its id ends in no epoch and number")
-    _check(kind, data)
-    return Event(
-        id, _typed(made, "source", str), kind, topic or topic_of(made), _typed(made, "epoch", int),
-        int(_typed(made, "sequence", str)), line, data,
-    )  # fmt: skip
+    source, topic = _typed(made, "source", str), topic or topic_of(made)
+    for text in (id, source, topic, *_check(kind, data)):
+        text.encode()  # half of a surrogate pair could not be said
+    return Event(id, source, kind, topic, _typed(made, "epoch", int), int(_typed(made, "sequence", str)), line, data)
 
 
 def _typed(made: Mapping[str, Any], name: str, kind: type) -> Any:
@@ -120,20 +119,23 @@ def _typed(made: Mapping[str, Any], name: str, kind: type) -> Any:
     return value
 
 
-def _check(kind: str, data: Mapping[str, Any]) -> None:
-    """Whether a gap record or a manifest says what is taken from it."""
+def _check(kind: str, data: Mapping[str, Any]) -> Iterable[str]:
+    """Whether a gap record or a manifest says what is taken from it; the topics that a manifest tells of."""
     if kind == "manifest":
         _typed(data, "epoch", int)
-        for told in _typed(data, "topics", dict).values():
+        topics: dict[str, Any] = _typed(data, "topics", dict)
+        for told in topics.values():
             int(_typed(told, "first", str)), int(_typed(told, "last", str))
             _typed(told, "count", int), _typed(told, "sha256", str)
-    elif kind == "gap":
+        return topics
+    if kind == "gap":
         _typed(data, "key", str), _typed(data, "revision", int), _typed(data, "withdrawn", bool)
-        if _typed(data, "what", str) == "records" and data["epoch"] is not None:
+        if _typed(data, "what", str) == "records" and data["first_sequence"] is not None:
+            int(_typed(data, "first_sequence", str)), int(_typed(data, "last_sequence", str))
+            _typed(data, "epoch", int), _typed(data, "topic", str)
+        elif data["epoch"] is not None:
             _typed(data, "epoch", int)
-            if data["first_sequence"] is not None:
-                int(_typed(data, "first_sequence", str)), int(_typed(data, "last_sequence", str))
-                _typed(data, "topic", str)
+    return ()
 
 
 def topic_of(event: Mapping[str, Any]) -> str:
