@@ -37,16 +37,23 @@ class StoreOutbox:
     def _waiting(self, after: int, limit: int, until: int | None) -> list[Waiting]:
         """What is delivered is what was issued, byte for byte: what the disk has changed is a dead letter."""
         while found := self._delivery.waiting(after, limit, until):
+            if changed := [one.position for one in found if one.answered]:
+                self._mend(changed)
             damaged = [one.position for one in found if not one.sound]
             if damaged:
                 self._bury(damaged, DAMAGED, "its bytes in the store are not those that were issued")
             if len(damaged) < len(found):
                 return [Waiting(*one[:4]) for one in found if one.sound]
+            after = found[-1].position
         return []
 
     def _accepted(self, positions: Sequence[int]) -> None:
         with self._thread.store.transaction():
             self._delivery.answer(positions, self._clock.now(), 0)
+
+    def _mend(self, positions: Sequence[int]) -> None:
+        with self._thread.store.transaction():
+            self._delivery.mend(positions)
 
     def _bury(self, positions: Sequence[int], reason_code: int, reason: str) -> None:
         with self._thread.store.transaction():

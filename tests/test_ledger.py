@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from edge_agent.outbox import StoreOutbox
 from edge_agent.record import Publisher
 from edge_agent.store import Draft, Store, StoreThread
 from edge_agent.store.delivery import DAMAGED
+from edge_agent.store.proof import proved
 from edge_agent.uplink.poison import HANGS_UP
 
 HOUR = 3_600
@@ -46,6 +48,10 @@ class Floor:
         """As after damage to the second file: another epoch begins."""
         self.store.close()
         (self.store.folder / "identity.json").unlink()
+        self.open()
+
+    def open(self) -> None:
+        """Begin again."""
         self.store = Store(self.store.folder)
         self.store.begin(self.clock.now())
         self.thread = StoreThread(self.store, self.clock, S // 2)
@@ -307,3 +313,43 @@ async def test_what_goes_for_room_is_named_once_an_hour_and_hides_nothing_else(f
     floor.ledger.look()
     named = [(one["cause"], one["count"], int(one["first_sequence"])) for one in floor.data("gap")]
     assert named == [("disk_full", 5, 1), ("damaged", 1, 7), ("disk_full", 20, 100)]
+
+
+def changed_behind_the_index(folder: Path, change: str) -> None:
+    """Change rows as the disk does: the index of those that wait does not follow."""
+    path = folder / "edge-agent.db"
+    with sqlite3.connect(path) as db:
+        index = db.execute("SELECT * FROM sqlite_master WHERE name = 'outbox'").fetchone()
+    db.close()
+    for statement, values in (
+        ("DELETE FROM sqlite_master WHERE name = 'outbox'", ()),
+        (change, ()),
+        ("INSERT INTO sqlite_master VALUES (?, ?, ?, ?, ?)", index),
+    ):
+        with sqlite3.connect(path) as db:
+            db.execute("PRAGMA writable_schema = ON")
+            db.execute(statement, values)
+        db.close()
+
+
+async def test_record_that_waits_by_its_index_and_not_by_its_row_is_sent_once_or_buried(tmp_path: Path) -> None:
+    floor = Floor(tmp_path)
+    floor.issue(*["10s"] * 6)
+    floor.store.close()
+    changed_behind_the_index(tmp_path, "UPDATE record SET answered = 0 WHERE position IN (2, 4)")
+    changed_behind_the_index(tmp_path, "UPDATE record SET payload = x'00ff' WHERE position = 4")
+    floor.open()
+    try:
+        assert floor.store.check(10), "a quick check sees nothing of it"
+        assert "index outbox" in proved(floor.store, 10)["sqlite"]
+        until = time.monotonic() + 5
+        floor.store._connection.set_progress_handler(lambda: time.monotonic() > until, 10_000)
+        assert not await floor.outbox.waiting(3, 1, 4), "the damaged one alone"
+        for position in (1, 2, 3, 5, 6):
+            assert [one.position for one in await floor.outbox.waiting(-1, 1)] == [position]
+            await floor.outbox.accepted([position])
+        assert not await floor.outbox.waiting(-1, 1)
+        assert [one.reason_code for one in floor.store.records.page(dead=True)] == [DAMAGED]
+        assert proved(floor.store, 10)["sqlite"] == "ok"
+    finally:
+        floor.store.close()

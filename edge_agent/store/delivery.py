@@ -22,13 +22,18 @@ def is_sound(epoch: int, number: int, topic: str, payload: object, crc: int | No
 
 
 class Unanswered(NamedTuple):
-    """A record that waits for the broker. `sound` is false where its bytes are not those that were issued."""
+    """A record that waits for the broker.
+
+    `sound` is false where its bytes are not those that were issued. `answered` is true where the index of those that
+    wait has it, and the disk has changed the row so that it says something else.
+    """
 
     position: int
     topic: str
     payload: bytes
     issued: int
     sound: bool
+    answered: bool
 
 
 class DeadLetter(NamedTuple):
@@ -67,14 +72,22 @@ class Delivery:
     def waiting(self, after: int, limit: int, until: int | None = None) -> list[Unanswered]:
         """The records without an answer, from the one after the position `after` up to the position `until`."""
         found = self._connection.execute(
-            "SELECT position, topic, payload, issued, epoch, number, crc FROM record "
+            "SELECT position, topic, payload, issued, epoch, number, crc, answered FROM record "
             "WHERE answered IS NULL AND position > ? AND position <= ? ORDER BY position LIMIT ?",
             (after, 2**62 if until is None else until, limit),
         )
         return [
-            Unanswered(position, topic, payload, issued, is_sound(epoch, number, topic, payload, crc))
-            for position, topic, payload, issued, epoch, number, crc in found
+            Unanswered(
+                position, topic, payload, issued, is_sound(epoch, number, topic, payload, crc), answered is not None
+            )
+            for position, topic, payload, issued, epoch, number, crc, answered in found
         ]
+
+    def mend(self, positions: Iterable[int]) -> None:
+        """Have rows say what the index says, that they wait: else no answer would take them out of it."""
+        self._connection.executemany(
+            "UPDATE record SET answered = NULL WHERE position = ?", [(position,) for position in positions]
+        )
 
     def newest(self) -> int:
         """The position of the newest record; 0 without any."""

@@ -28,7 +28,7 @@ def proved(store: Store, seconds: float) -> dict[str, Any]:
     """What a look of at most so many seconds finds: `sqlite`, `records` looked at, `altered` ones, `finished`."""
     until = time.monotonic() + seconds
     try:
-        finished, said = store.check(seconds), "ok"
+        finished, said = store.check(seconds, "integrity_check"), "ok"
     except sqlite3.DatabaseError as damage:
         return {"sqlite": str(damage), "records": 0, "altered": 0, "finished": True}
     records = altered = after = 0
