@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from edge_agent.contract import Quality, Value
 from edge_agent.store import Draft, Issued, Row, Store, StoreDamaged, StoreError, StoreThread
+from edge_agent.store.files import LOCK
 from edge_agent.store.values import pack, unpack
 
 OLD = Path(__file__).parent / "databases"
@@ -308,6 +309,24 @@ def test_records_latest_revision_of_a_key_is_its_truth(store: Store) -> None:
 def test_store_in_use_names_the_process_and_the_cure(tmp_path: Path) -> None:
     with Store(tmp_path), pytest.raises(StoreError, match=r"in use by another agent \(process \d+\).*agent\.data"):
         Store(tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="takes root")
+def test_lock_that_root_has_made_belongs_to_whom_the_folder_does(tmp_path: Path) -> None:
+    os.chown(tmp_path, 65_534, 65_534)
+    with Store(tmp_path):
+        made = (tmp_path / LOCK).stat()
+    assert (made.st_uid, made.st_gid) == (65_534, 65_534)
+
+
+def test_lock_follows_no_link(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.write_text("of somebody else, and long enough")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / LOCK).symlink_to(other)
+    with pytest.raises(StoreError, match="symbolic link"):
+        Store(tmp_path / "data")
+    assert other.read_text() == "of somebody else, and long enough"
 
 
 @pytest.mark.parametrize("content", [b"this is no database, whatever its name may say" * 100, b"\0" * 8192])

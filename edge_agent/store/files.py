@@ -50,7 +50,16 @@ class StoreInUse(StoreError):
 
 
 def take_lock(path: Path) -> IO[str]:
-    file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+", encoding="ascii")
+    """The lock of a folder, and its file, which belongs to whom the folder does, also where root has made it.
+
+    Root follows no link that the agent's user may have put there, and gives away no file that has another name.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    file = os.fdopen(os.open(path, flags, 0o600), "r+", encoding="ascii")
+    owner, made = path.parent.stat(), os.fstat(file.fileno())
+    if os.geteuid() == 0 and made.st_uid != owner.st_uid and made.st_nlink == 1:
+        with suppress(OSError):  # a root that may not
+            os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
