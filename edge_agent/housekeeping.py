@@ -69,7 +69,8 @@ class Housekeeper:
         if not self._checked:
             self._checked = True
             if await call(self._thread.store.check, CHECK_S):
-                self._looked_until = None  # a large one takes longer: its pages are read, which finds less
+                self._looked_at_all()
+            # A large one takes longer: its pages are read, which finds less.
         more = await call(self._bound)
         more = (self._looked_until is not None and await call(self._look_at_pages)) or more
         if self._clock.monotonic() >= self._prune_at:
@@ -160,6 +161,11 @@ class Housekeeper:
         assert self._looked_until is not None  # noqa: S101 - the caller has seen to it
         more = self._thread.store.look_at_pages(self._looked_until, LOOK_ROWS)
         if not more:
-            self._looked_until = None
+            self._looked_at_all()
             log.debug("every page of the store was read and is sound")
         return more
+
+    def _looked_at_all(self) -> None:
+        """From here on the end of the run may be in good order: no start has to look again."""
+        self._looked_until = None
+        self._thread.store.ended_well = True

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from fakes import START, FakeClock, S, row
 
+from edge_agent import housekeeping
 from edge_agent.clock import Trust
 from edge_agent.config.models import BufferSettings
 from edge_agent.housekeeping import DAY_NS, Housekeeper
@@ -327,12 +328,30 @@ async def test_number_of_the_newest_row_is_never_given_again(floor: Floor) -> No
 async def test_run_that_ended_well_is_not_checked_and_one_that_did_not_is(tmp_path: Path) -> None:
     floor = Floor(tmp_path)
     assert floor.keeper._checked is False
+    await floor.keep()
     await floor.thread.close()
     floor = Floor(tmp_path)
     assert floor.keeper._checked is True
     floor.store.close()
     floor = Floor(tmp_path)
     assert floor.keeper._checked is False
+    floor.store.close()
+
+
+async def test_look_that_a_stop_has_cut_short_is_taken_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(housekeeping, "CHECK_S", -1.0)  # as with a store that takes longer than that
+    monkeypatch.setattr(housekeeping, "LOOK_ROWS", 10)
+    floor = Floor(tmp_path)
+    floor.readings("plc.count", 30_000, START)
+    assert await floor.keeper._do_some(), "there is more to look at"
+    await floor.thread.close()
+    floor = Floor(tmp_path)
+    assert floor.keeper._checked is False
+    monkeypatch.setattr(housekeeping, "LOOK_ROWS", 10_000)
+    await floor.keep()
+    await floor.thread.close()
+    floor = Floor(tmp_path)
+    assert floor.keeper._checked is True
     floor.store.close()
 
 

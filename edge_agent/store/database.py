@@ -56,7 +56,8 @@ class Store:
         losses: what is gone for good, until a gap record has named it.
         room: how much disk it takes, and what goes first.
         identity: the epoch and the reserved numbers of this run; None until `begin`.
-        ended_well: whether the run before ended in good order; known from `begin` on.
+        ended_well: whether the run before ended in good order, known from `begin` on; or what it left has been looked
+            at since.
     """
 
     def __init__(self, folder: Path, *, create: bool = True, durable: bool = True) -> None:
@@ -158,9 +159,9 @@ class Store:
         return begun
 
     def end(self) -> None:
-        """Remember that the run ended in good order: no page needs to be looked at again."""
+        """Remember that the run ended in good order: no page needs to be looked at again, if none has to be now."""
         with self.transaction():
-            self.set_fact("ended_well", 1)
+            self.set_fact("ended_well", int(self.ended_well))
 
     def _identity_in_database(self) -> Identity | None:
         epoch, starts, reserved = self.fact("epoch"), self.fact("starts"), self.fact("reserved")
