@@ -148,12 +148,33 @@ def issued_page(store: Store, arguments: dict[str, Any], after: int) -> tuple[li
     return items, found[-1].position if len(found) == PAGE else None
 
 
-def send_again(store: Store, arguments: dict[str, Any]) -> int:
-    """Put answered records back into the outbox; how many. Arguments: `since`, `until` (ns), `topic`, `dead`."""
+def span_to_send_again(store: Store, arguments: dict[str, Any]) -> tuple[int, int]:
+    """Behind which position, and up to which, `send_some_again` has something to look at. The same arguments."""
+    return store.delivery.span(
+        since=arguments.get("since"), until=arguments.get("until"), dead=bool(arguments.get("dead"))
+    )
+
+
+def send_some_again(store: Store, arguments: dict[str, Any], after: int, last: int) -> tuple[int, int]:
+    """Put a slice of the answered records in (after, last] back into the outbox; how many, and where the slice ends.
+
+    Arguments: `since`, `until` (ns), `topic`, `dead`.
+    """
     with store.transaction():
         return store.delivery.send_again(
+            after,
+            last,
             since=arguments.get("since"),
             until=arguments.get("until"),
             topic=arguments.get("topic"),
             dead=bool(arguments.get("dead")),
         )
+
+
+def send_again(store: Store, arguments: dict[str, Any]) -> int:
+    """Put answered records back into the outbox, slice by slice; how many. Arguments as of `send_some_again`."""
+    count, (after, last) = 0, span_to_send_again(store, arguments)
+    while after < last:
+        some, after = send_some_again(store, arguments, after, last)
+        count += some
+    return count

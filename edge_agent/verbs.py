@@ -16,7 +16,15 @@ from edge_agent.contract import NS_PER_S, ConfigError
 from edge_agent.desk import Desk, EntryRefused, Request
 from edge_agent.envelope import Envelope
 from edge_agent.intake import Intake
-from edge_agent.listing import Page, issued_page, readings_page, records_page, send_again, tag_as_read
+from edge_agent.listing import (
+    Page,
+    issued_page,
+    readings_page,
+    records_page,
+    send_some_again,
+    span_to_send_again,
+    tag_as_read,
+)
 from edge_agent.poller import Link
 from edge_agent.report import gathered
 from edge_agent.store import StoreError, StoreThread, proof
@@ -123,9 +131,15 @@ class Verbs:
         yield await self._thread.call(proof.proved, self._thread.store, seconds)
 
     async def _replay(self, arguments: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
-        count = await self._thread.call(send_again, self._thread.store, arguments)
+        count, store = 0, self._thread.store
+        after, last = await self._thread.call(span_to_send_again, store, arguments)
+        try:
+            while after < last:  # between two slices others have their turn
+                some, after = await self._thread.call(send_some_again, store, arguments, after, last)
+                count += some
+        finally:
+            await self._uplink.look_again()
         log.info("%d records are sent again, as %s asked", count, arguments["peer"])
-        await self._uplink.look_again()
         yield {"records": count}
 
     async def _pages(self, page: Page, arguments: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:

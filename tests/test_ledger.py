@@ -17,10 +17,10 @@ from fakes import START, FakeClock, S
 from edge_agent.capture import Capture, against_manifests, against_store, read
 from edge_agent.envelope import Envelope
 from edge_agent.ledger import SLICE, Ledger
-from edge_agent.listing import issued_page, records_page, send_again
+from edge_agent.listing import issued_page, records_page, send_again, send_some_again, span_to_send_again
 from edge_agent.outbox import StoreOutbox
 from edge_agent.record import Publisher
-from edge_agent.store import Draft, Store, StoreThread
+from edge_agent.store import Draft, Store, StoreThread, delivery
 from edge_agent.store.delivery import DAMAGED
 from edge_agent.store.proof import proved
 from edge_agent.uplink.poison import HANGS_UP
@@ -313,6 +313,33 @@ async def test_what_goes_for_room_is_named_once_an_hour_and_hides_nothing_else(f
     floor.ledger.look()
     named = [(one["cause"], one["count"], int(one["first_sequence"])) for one in floor.data("gap")]
     assert named == [("disk_full", 5, 1), ("damaged", 1, 7), ("disk_full", 20, 100)]
+
+
+async def test_replay_of_many_records_is_many_transactions_with_others_between(floor: Floor) -> None:
+    floor.issue(*["10s", "1h"] * delivery.SLICE)
+    await floor.outbox.accepted(range(1, 2 * delivery.SLICE + 1))
+    floor.issue("10s")
+    topic = f"edge/v1/{SUBJECT}/production/1h"
+    arguments = {"since": START - HOUR * S, "topic": topic}
+    after, last = span_to_send_again(floor.store, arguments)
+    assert (after, last) == (0, 2 * delivery.SLICE + 1)
+    counts = []
+    while after < last:
+        some, after = send_some_again(floor.store, arguments, after, last)
+        counts.append(some)
+    assert counts == [delivery.SLICE // 2, delivery.SLICE // 2, 0]
+    assert {one.topic for one in floor.store.delivery.waiting(0, 9_999) if one.position < last} == {topic}
+    assert span_to_send_again(floor.store, {"dead": True}) == (0, 0)
+
+
+async def test_replay_of_dead_letters_looks_at_them_alone(floor: Floor) -> None:
+    floor.issue(*["10s"] * 3 * delivery.SLICE)
+    await floor.outbox.accepted(range(1, 3 * delivery.SLICE + 1))
+    for position in (7, 2 * delivery.SLICE, 3 * delivery.SLICE - 1):
+        await floor.outbox.refused(position, 0x87, "not authorized")
+    span = span_to_send_again(floor.store, {"dead": True})
+    assert send_some_again(floor.store, {"dead": True}, *span) == (3, span[1])
+    assert floor.store.delivery.figures() == {"waiting": 3, "refused": 0}
 
 
 def changed_behind_the_index(folder: Path, change: str) -> None:

@@ -22,6 +22,8 @@ _MEANINGS = {
     "before": "are from before the first of their topic",
     "unreadable": "lines are no events",
 }
+_PATIENCE_S = 600.0
+"""Hundreds of thousands of records are sent again in many commits, between those of readings."""
 
 
 def replay(
@@ -50,7 +52,7 @@ def replay(
     folder = data_folder(configuration.agent)
     socket = control.find(configuration.agent.name, folder)
     if socket is not None:
-        (answer,) = control.ask(socket, "replay", **arguments)
+        (answer,) = control.ask(socket, "replay", timeout_s=_PATIENCE_S, **arguments)
     else:
         with Store(folder, create=False) as store:
             answer = {"records": send_again(store, arguments)}

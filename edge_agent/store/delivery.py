@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 DAMAGED = 0x101
 """Beside the broker's reason codes: the record's bytes are not those that were issued."""
+SLICE = 2_000
+"""So many records are looked at in one transaction of a replay: commits of readings wait no longer than that takes."""
 
 
 def checksum(epoch: int, number: int, topic: str, payload: bytes) -> int:
@@ -109,29 +111,47 @@ class Delivery:
             )
             self._connection.execute("INSERT OR IGNORE INTO dead_letter (position, named) VALUES (?, 0)", (position,))
 
-    def send_again(
-        self, *, since: int | None = None, until: int | None = None, topic: str | None = None, dead: bool = False
-    ) -> int:  # fmt: skip
-        """Put answered records back into the outbox, the same bytes; how many. Times of issue in [since, until).
+    def span(self, *, since: int | None = None, until: int | None = None, dead: bool = False) -> tuple[int, int]:
+        """Behind which position, and up to which, the records of [since, until) lie, with `dead` all dead letters."""
+        if dead:
+            found = self._connection.execute("SELECT min(position), max(position) FROM dead_letter")
+        else:
+            found = self._connection.execute(
+                "SELECT min(position), max(position) FROM record WHERE issued >= ? AND issued < ?",
+                (since or 0, 2**62 if until is None else until),
+            )
+        first, last = found.fetchone()
+        return (first - 1, last) if first is not None else (0, 0)
 
-        Without `dead` those that the broker has accepted, with it those that it has refused.
+    def send_again(
+        self, after: int, last: int, *, since: int | None = None, until: int | None = None, topic: str | None = None,
+        dead: bool = False,
+    ) -> tuple[int, int]:  # fmt: skip
+        """Put answered records of a slice of (after, last] back into the outbox, the same bytes; how many, and its end.
+
+        Times of issue in [since, until). Without `dead` those that the broker has accepted, with it those that it has
+        refused.
         """
-        given: list[int | str] = [value for value in (since, until, topic) if value is not None]
-        where = "answered IS NOT NULL"
+        source = "dead_letter" if dead else "record"
+        piece = f"FROM {source} WHERE position > ? AND position <= ? ORDER BY position LIMIT {SLICE}"
+        sql = f"SELECT max(position) FROM (SELECT position {piece})"  # noqa: S608 - names are ours
+        end = self._connection.execute(sql, (after, last)).fetchone()[0]
+        if end is None:
+            return 0, last
+        given: list[int | str] = [after, end, *(value for value in (since, until, topic) if value is not None)]
+        where = f"position IN (SELECT position FROM {source} WHERE position > ? AND position <= ?)"  # noqa: S608 - ours
+        where += " AND answered IS NOT NULL"
         where += " AND issued >= ?" if since is not None else ""
         where += " AND issued < ?" if until is not None else ""
         where += " AND topic = ?" if topic is not None else ""
-        of_the_dead = "(SELECT position FROM dead_letter)"
         # Those that are damaged stay: what they said is lost.
-        where += f" AND {'' if dead else 'NOT '}position IN {of_the_dead}" + (" AND reason_code != ?" if dead else "")
-        given += [DAMAGED] if dead else []
-        positions = [row[0] for row in self._connection.execute(f"SELECT position FROM record WHERE {where}", given)]  # noqa: S608 - names are ours
-        of = [(position,) for position in positions]
+        where += f" AND reason_code != {DAMAGED}" if dead else " AND position NOT IN (SELECT position FROM dead_letter)"
+        found = self._connection.execute(f"SELECT position FROM record WHERE {where}", given).fetchall()  # noqa: S608
         self._connection.executemany(
-            "UPDATE record SET answered = NULL, reason_code = NULL, reason = NULL WHERE position = ?", of
+            "UPDATE record SET answered = NULL, reason_code = NULL, reason = NULL WHERE position = ?", found
         )
-        self._connection.executemany("DELETE FROM dead_letter WHERE position = ?", of)
-        return len(positions)
+        self._connection.executemany("DELETE FROM dead_letter WHERE position = ?", found)
+        return len(found), end
 
     def figures(self) -> dict[str, int]:
         """How many records wait for the broker, and how many are dead letters."""
