@@ -231,3 +231,10 @@ def test_any_mutation_of_good_files_gives_faults_and_never_raises(
     assert configuration.fatal or configuration.agent is not None
     assert set(configuration.disabled).isdisjoint(f"devices.{name}" for name in configuration.devices)
     assert set(configuration.disabled).isdisjoint(f"machines.{name}" for name in configuration.machines)
+
+
+def test_store_without_room_to_work_in_is_a_fault(tmp_path: Path) -> None:
+    assert not loaded(tmp_path, agent=AGENT + "buffer: {max_size: 10 MB}\n").fatal
+    (fault,) = lines(loaded(tmp_path, agent=AGENT + "buffer: {max_size: 9 MB}\n"))
+    assert "buffer.max_size: must be at least 10 MB" in fault
+    assert "found '9 MB'" in fault

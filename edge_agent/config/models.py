@@ -66,6 +66,10 @@ class AgentSettings(Settings):
         return name
 
 
+LEAST_SIZE = parse_size("10 MB")
+"""Of the store: with less there is no room for open windows, and what is due to go is what is just written."""
+
+
 class BufferSettings(Settings):
     """The local store."""
 
@@ -77,6 +81,13 @@ class BufferSettings(Settings):
     """A reading is stored at least this often, changed or not."""
     commit: Period = parse_duration("500 ms")
     """Readings are committed together this often; at most this much is lost at a power cut."""
+
+    @field_validator("max_size")
+    @classmethod
+    def _room_to_work_in(cls, given: int) -> int:
+        if given < LEAST_SIZE:
+            raise ValueError("must be at least 10 MB: what is just read and waits needs room")
+        return given
 
 
 class MqttSettings(Settings):
