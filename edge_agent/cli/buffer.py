@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -94,16 +95,19 @@ def export_(
 ) -> None:
     """Write readings, records, entries, identity and OPC UA certificates to one file. The agent must be stopped.
 
-    It holds private keys: keep it as you keep those.
+    It holds private keys: keep it as you keep those. Links in the data folder are left out, and named.
 
     Example: `edge-agent buffer export gw1.tar.gz`
     """
     from edge_agent.store.transfer import export
 
-    size = export(_folder(config), file)
+    links = export(_folder(config), file)
+    size = file.stat().st_size
     if json_lines:
-        print_json({"file": str(file), "bytes": size})
+        print_json({"file": str(file), "bytes": size, "left_out": links})
     else:
+        for link in links:
+            print(f"left out, since it is a link: {link}; copy what it points to yourself, or make a file of it")
         print(f"{file}: {size / 1e6:.1f} MB; on the new gateway: edge-agent buffer import {file.name}")
 
 
@@ -115,15 +119,15 @@ def import_(
 ) -> None:
     """Put an export into the empty data folder of a new gateway: records that wait keep their identity.
 
-    A new epoch begins. The old gateway must not run any more: two agents of one name would take each other's place at
-    the broker.
+    All of it or nothing. A new epoch begins, by the clock: set it before. The old gateway must not run any more: two
+    agents of one name would take each other's place at the broker.
 
     Example: `edge-agent buffer import gw1.tar.gz`
     """
     from edge_agent.store.transfer import bring_in
 
     folder = _folder(config)
-    names = bring_in(file, folder)
+    names = bring_in(file, folder, time.time_ns())
     if json_lines:
         print_json({"folder": str(folder), "files": names})
     else:
