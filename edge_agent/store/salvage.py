@@ -15,7 +15,8 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -28,11 +29,16 @@ SECONDS = 7.0
 MEMORY_BYTES = 2 * 2**30
 _PR_SET_PDEATHSIG = 1
 _CHUNK = 4_096
-_FURTHEST = 2**40
+_LAST_ROW = 2**63 - 1
+_GRID = (*range(64), *(of << octave for octave in range(57) for of in range(64, 128)))
+"""Where the end of a table is looked for: 64 places in each octave."""
 _SMALL = ("fact", "topic", "tag", "configuration", "applied", "progress", "entry", "reopened", "hole", "loss")
 _TABLES = (*_SMALL, "record", "dead_letter", "reading")
 """In order of importance: what records are made of, then records, then readings."""
-_NEWEST_FIRST = ("record", "reading")
+_BY_TIME = ("applied",)
+"""Its rows are numbered by time: few, and all of them or none."""
+_MARKS = {"manifest_position": "SELECT max(position) FROM record", "seen": "SELECT max(id) FROM reading"}
+"""Facts that say how far somebody has come, as `ledger` and `summarizer.late` name them."""
 _INDEXED = {"record": "idx_record_epoch_number"}
 
 
@@ -74,8 +80,9 @@ class _Salvage:
                 if table == "reading":
                     self._lost_readings(gone)
                     if not gone and self._machines_readings() is None:
-                        self._lose("readings", 0, 1, None, None, None, None, None)
+                        self._lose("readings", self._epoch(), self._epoch() + 1, None, None, None, None, None)
         self._lost_records(torn)
+        self._lower_marks()
         self._begin_anew()
         self._db.execute("COMMIT")
         self._db.execute("PRAGMA synchronous = FULL")
@@ -106,21 +113,30 @@ class _Salvage:
         return ", ".join(f'"{name}"' for name in sorted(both[0] & both[1]))
 
     def _copy(self, table: str, columns: str) -> Iterator[tuple[int, int]]:
-        """Copy a table in pieces; the ranges of rows that could not be."""
-        end = self._end(table)
-        if end >= _FURTHEST:  # its rows are numbered by time: few, and all of them or none
-            yield from self._piece(table, columns, end, end, "rowid <= ? OR rowid = ?")
+        """Copy a table in pieces, the newest first; the ranges of rows that could not be."""
+        if table in _BY_TIME:
+            yield from self._piece(table, columns, 0, 0, "rowid >= ? OR rowid > ?")
             return
-        pieces = range(1, end + 1, _CHUNK)
-        for start in reversed(pieces) if table in _NEWEST_FIRST else pieces:
+        end = _LAST_ROW
+        brought = 0
+        while end > 0:
+            if not brought:  # nothing here: go on with the next row that can be read, however far it is
+                last, is_next = self._last(table, end)
+                if not is_next:
+                    yield (last + 1, end)
+                if not (end := last):
+                    return
             if time.monotonic() > self._deadline:
-                yield (1, start + _CHUNK - 1)
+                yield (1, end)
                 return
-            yield from self._piece(table, columns, start, min(start + _CHUNK - 1, end))
+            start = max(1, end - _CHUNK + 1)
+            brought = yield from self._piece(table, columns, start, end)
+            end = start - 1
 
     def _piece(
         self, table: str, columns: str, first: int, last: int, where: str = "rowid BETWEEN ? AND ?"
-    ) -> Iterator[tuple[int, int]]:  # fmt: skip
+    ) -> Generator[tuple[int, int], None, int]:  # fmt: skip
+        """Copy rows, one by one where they cannot be read together; yields those that cannot be, gives how many are."""
         try:
             rows = self._old.execute(
                 f"SELECT {columns} FROM {table} NOT INDEXED WHERE {where}",  # noqa: S608 - names are ours
@@ -129,29 +145,45 @@ class _Salvage:
         except sqlite3.DatabaseError:
             if first == last:
                 yield (first, last)
-                return
+                return 0
             middle = (first + last) // 2
-            yield from self._piece(table, columns, first, middle)
-            yield from self._piece(table, columns, middle + 1, last)
-            return
+            older = yield from self._piece(table, columns, first, middle)
+            return older + (yield from self._piece(table, columns, middle + 1, last))
         places = ", ".join("?" * (columns.count(",") + 1))
         self._db.executemany(f"INSERT OR IGNORE INTO {table} ({columns}) VALUES ({places})", rows)  # noqa: S608 - ours
 
-    def _end(self, table: str) -> int:
-        """The last row, or where its place cannot be read a number beyond it."""
+        return len(rows)
+
+    def _last(self, table: str, limit: int) -> tuple[int, bool]:
+        """The last row up to `limit` that can be read, or 0; and whether it is known that none lies between.
+
+        A page that cannot be read hides where the table ends. So places are tried, from the highest down, then those
+        between the first one that can be read and the one above it, ever finer.
+        """
+        row = self._row(table, limit)
+        if row is not None:
+            return row, True
+        points: Sequence[int] = [point for point in _GRID if point < limit]
+        high = limit
+        while True:
+            low = row = 0
+            for point in reversed(points):
+                if (found := self._row(table, point)) is not None:
+                    low, row = point, found
+                    break
+                high = point or high
+            if high - low <= 1:
+                return row, False
+            points = range(low, high, max(1, (high - low) // 64))
+
+    def _row(self, table: str, limit: int) -> int | None:
+        """The last row up to `limit`, or 0; None where it cannot be read."""
+        sql = f"SELECT rowid FROM {table} NOT INDEXED WHERE rowid <= ? ORDER BY rowid DESC LIMIT 1"  # noqa: S608 - ours
         try:
-            return int(self._old.execute(f"SELECT coalesce(max(rowid), 0) FROM {table}").fetchone()[0])  # noqa: S608
+            found = self._old.execute(sql, (limit,)).fetchone()
         except sqlite3.DatabaseError:
-            end = _CHUNK
-            while end < _FURTHEST:
-                try:
-                    sql = f"SELECT 1 FROM {table} NOT INDEXED WHERE rowid >= ? LIMIT 1"  # noqa: S608 - names are ours
-                    if self._old.execute(sql, (end,)).fetchone() is None:
-                        return end
-                except sqlite3.DatabaseError:
-                    pass
-                end *= 2
-            return end
+            return None
+        return found[0] if found else 0
 
     # ------------------------------------------------------------------------------------------------ what is lost
 
@@ -163,16 +195,26 @@ class _Salvage:
                 merged[-1][1] = max(merged[-1][1], last)
             else:
                 merged.append([first, last])
+        losses: list[tuple[int, int, int | None]] = []
         for first, last in merged:
-            before = self._db.execute(
-                "SELECT time FROM reading WHERE id < ? ORDER BY id DESC LIMIT 1", (first,)
-            ).fetchone()
-            after = self._db.execute("SELECT time FROM reading WHERE id > ? ORDER BY id LIMIT 1", (last,)).fetchone()
-            start = before[0] if before else 0
-            until = after[0] if after else start
-            count = None if last >= _FURTHEST else last - first + 1
-            self._lose("readings", start, max(until, start) + 1, count, None, None, None, None)
-            raise_fact(self._db, SACRIFICED_UNTIL, max(until, start) + 1)
+            start, until = self._neighbours(first, last)
+            count = None if last == _LAST_ROW else last - first + 1
+            if losses and start < losses[-1][1]:  # within one time: one loss, since a gap record is known by its start
+                since, till, before = losses.pop()
+                start, until = min(since, start), max(till, until)
+                count = None if count is None or before is None else before + count
+            losses.append((start, until, count))
+        for start, until, count in losses:
+            self._lose("readings", start, until, count, None, None, None, None)
+            raise_fact(self._db, SACRIFICED_UNTIL, until)
+
+    def _neighbours(self, first: int, last: int) -> tuple[int, int]:
+        """The times of the readings before and after some that are gone; behind the newest that of the sign of life."""
+        before = self._db.execute("SELECT time FROM reading WHERE id < ? ORDER BY id DESC LIMIT 1", (first,)).fetchone()
+        after = self._db.execute("SELECT time FROM reading WHERE id > ? ORDER BY id LIMIT 1", (last,)).fetchone()
+        after = after or self._db.execute("SELECT value FROM fact WHERE name = 'alive'").fetchone()
+        start = before[0] if before else self._epoch()
+        return start, max(after[0] if after else 0, start) + 1
 
     def _lost_records(self, torn: list[str]) -> None:
         """Name the sequences of each topic that are not there; from its first record on, where no row is unreadable.
@@ -194,9 +236,10 @@ class _Salvage:
                     count = after - before - 1
                     self._lose("records", issued, max(issued, later) + 1, count, topic, epoch, before + 1, after - 1)
         if unknown:  # perhaps also on topics of which nothing is left
-            self._lose("records", 0, 1, None, None, self._epoch(), None, None)
+            self._lose("records", self._epoch(), self._epoch() + 1, None, None, self._epoch(), None, None)
 
     def _epoch(self) -> int:
+        """The newest one; also, in nanoseconds, the time of what is of unknown time: so no two have the same start."""
         sql = (
             "SELECT max(coalesce((SELECT value FROM fact WHERE name = 'epoch'), 0), "
             "coalesce((SELECT max(epoch) FROM record), 0), coalesce((SELECT max(epoch) FROM topic), 0))"
@@ -219,6 +262,17 @@ class _Salvage:
             "VALUES (?, 'damaged', ?, ?, ?, ?, ?, ?, ?)",
             (what, start, until, count, topic, epoch, first, last),
         )
+
+    def _lower_marks(self) -> None:
+        """Let nothing refer to rows that are not there: their numbers are given again. Those of entries are not."""
+        for name, newest in _MARKS.items():
+            self._db.execute(f"UPDATE fact SET value = min(value, coalesce(({newest}), 0)) WHERE name = ?", (name,))  # noqa: S608 - ours
+        self._db.execute("DELETE FROM dead_letter WHERE position NOT IN (SELECT position FROM record)")
+        with suppress(sqlite3.DatabaseError):
+            last = self._old.execute("SELECT seq FROM sqlite_sequence WHERE name = 'entry'").fetchone() or (0,)
+            newest = "(SELECT 'entry', max(?, coalesce((SELECT max(number) FROM entry), 0)))"
+            self._db.execute("DELETE FROM sqlite_sequence WHERE name = 'entry'")
+            self._db.execute(f"INSERT INTO sqlite_sequence (name, seq) SELECT * FROM {newest}", last)  # noqa: S608 - ours
 
     def _begin_anew(self) -> None:
         """Say so much of the epoch that the next run begins a larger one: the second file will not agree with this."""
