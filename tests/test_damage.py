@@ -12,19 +12,20 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from fakes import START, FakeClock, S, row
+from image_disk import Disk, needs_loop
 
 from bench.damages import DAMAGES, PAGE, checkpointed, overwrite
 from edge_agent.ledger import POSITION
 from edge_agent.outbox import StoreOutbox
 from edge_agent.store import Draft, Issued, Store, StoreDamaged, StoreError, StoreThread, first_page, identity
-from edge_agent.store.files import DATABASE, connect, put_aside
+from edge_agent.store.files import BALLAST, DATABASE, connect, put_aside
 from edge_agent.store.identity import first_epoch
 from edge_agent.store.salvage import _Salvage
 from edge_agent.summarizer.late import SEEN
@@ -582,6 +583,134 @@ def test_putting_aside_that_was_stopped_in_the_middle_loses_nothing(tmp_path: Pa
         store.begin(START + 4_000 * S)
         assert len(store.records.page(limit=10_000)) == len(issued)
         assert store.readings.count() >= 3_000
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    disk = Disk(tmp_path, tmp_path / "disk")
+    yield disk
+    disk.close()
+
+
+def full(disk: Disk) -> None:
+    """To the last block."""
+    disk.fill()
+    with (disk.at / "more").open("ab", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(1_024))
+
+
+@needs_loop
+def test_salvaged_database_outlives_a_power_cut(tmp_path: Path, disk: Disk) -> None:
+    folder = disk.at / "data"
+    issued = filled(folder)
+    put_aside(folder / DATABASE)
+    subprocess.run(["sync"], check=True)
+    program = (
+        "import os, sys, pathlib as p; from edge_agent.store import Store; "
+        f"store = Store(p.Path(sys.argv[1])); store.begin({START + 4_000 * S}); os._exit(0)"
+    )
+    subprocess.run([sys.executable, "-c", program, str(folder)], check=True)
+    disk.lose_power()
+    with Store(folder) as store:
+        assert store.begin(START + 4_001 * S).epoch == 2
+        assert len(store.records.page(limit=10_000)) == len(issued)
+        assert store.check(60)
+        assert store.losses.pending(10) == []
+    assert not (folder / "salvage").exists()
+
+
+@needs_loop
+@pytest.mark.parametrize("room_bytes", [0, 1_500_000], ids=["none", "too little"])
+@pytest.mark.parametrize("ballast", [False, True])
+def test_damage_on_a_full_disk_waits_for_room(tmp_path: Path, disk: Disk, room_bytes: int, ballast: bool) -> None:
+    folder = disk.at / "data"
+    issued = filled(folder)
+    with Store(folder) as store:
+        store.append([row(1, START + n, n, machine=0) for n in range(50_000)], START)
+    damaged = put_aside(folder / DATABASE)
+    (disk.at / "spare").write_bytes(bytes(room_bytes))
+    if ballast:
+        (folder / BALLAST).write_bytes(bytes(4 * 2**20))
+    full(disk)
+    (disk.at / "spare").unlink()
+    if not ballast:
+        for _ in range(2):
+            with pytest.raises(StoreError, match=r"damaged-1 is damaged and could not be salvaged yet: .*make room"):
+                Store(folder)
+            assert damaged.exists()
+            assert (folder / "salvage").exists()
+        disk.free()
+    with Store(folder) as store:
+        assert len(store.records.page(limit=10_000)) == len(issued)
+        assert not (folder / BALLAST).exists()
+
+
+@needs_loop
+def test_database_that_is_found_damaged_on_a_full_disk_is_put_aside_with_the_room_of_the_ballast(disk: Disk) -> None:
+    folder = disk.at / "data"
+    small(folder)
+    (folder / BALLAST).write_bytes(bytes(4 * 2**20))
+    full(disk)
+    assert put_aside(folder / DATABASE).exists()
+    assert not (folder / BALLAST).exists()
+    (folder / DATABASE).write_bytes(b"x")
+    full(disk)
+    with pytest.raises(StoreError, match=r"cannot be put aside: .*make room"):
+        put_aside(folder / DATABASE)
+    assert (folder / DATABASE).exists()
+
+
+def test_number_of_a_database_that_was_put_aside_is_not_used_again(tmp_path: Path) -> None:
+    for number in (1, 2, 4):
+        if number == 4:
+            (tmp_path / f"{DATABASE}.damaged-1").unlink()
+            (tmp_path / f"{DATABASE}.damaged-3-wal").touch()
+        small(tmp_path)
+        assert put_aside(tmp_path / DATABASE).name == f"{DATABASE}.damaged-{number}"
+        (tmp_path / "salvage").unlink()
+
+
+@pytest.mark.parametrize("create", [True, False])
+@pytest.mark.parametrize("how", ["emptied", "gone"])
+def test_log_of_a_database_that_is_gone_or_empty_is_kept(tmp_path: Path, how: str, create: bool) -> None:
+    folder = tmp_path / "data"
+    filled(folder)
+    log = (folder / f"{DATABASE}-wal").read_bytes()
+    (folder / DATABASE).write_bytes(b"")
+    if how == "gone":
+        (folder / DATABASE).unlink()
+    if how == "gone" and not create:
+        with pytest.raises(StoreError, match="no store"):
+            Store(folder, create=False)
+        assert (folder / f"{DATABASE}-wal").read_bytes() == log
+        return
+    Store(folder, create=create).close()
+    assert (folder / f"{DATABASE}.damaged-1-wal").read_bytes() == log
+    Store(folder).close()
+    assert [path.name for path in folder.glob("*.damaged-*")] == [f"{DATABASE}.damaged-1-wal"]
+
+
+def test_log_of_a_sound_database_is_its_own(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    issued = filled(folder)
+    assert (folder / f"{DATABASE}-wal").stat().st_size
+    with Store(folder) as store:
+        assert len(store.records.page(limit=10_000)) == len(issued)
+    assert not [*folder.glob("*.damaged-*")]
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xff\xfe\0", b"a\0b", b"nowhere/x", b".", b"../edge-agent.db.damaged-1"])
+def test_mark_that_names_no_database_of_ours_counts_for_nothing(tmp_path: Path, mark: bytes) -> None:
+    small(tmp_path)
+    (tmp_path / "salvage").write_bytes(mark)
+    for _ in range(2):
+        with Store(tmp_path) as store:
+            assert store.delivery.figures()["waiting"] == 3
+    put_aside(tmp_path / DATABASE)
+    with Store(tmp_path) as store:
+        assert store.delivery.figures()["waiting"] == 3
+    assert not (tmp_path / "salvage").exists()
 
 
 async def test_rows_of_a_commit_that_was_given_up_are_not_lost(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from edge_agent.store.files import (
     fails_by_itself,
     is_damage,
     is_full,
+    keep_log,
     put_aside,
     salvaged,
     take_lock,
@@ -105,6 +106,7 @@ class Store:
     def _open(self, create: bool) -> None:
         if create:
             self.damaged = salvaged(self.folder)
+        keep_log(self.path)
         try:
             self._connection = connect(self.path)
         except sqlite3.DatabaseError as error:
@@ -332,10 +334,12 @@ class Store:
         """Close the database, put it aside when it was found damaged, and let go of the lock; idempotent."""
         with suppress(sqlite3.DatabaseError):  # a damaged one may fail to close in good order
             self._connection.close()
-        if self._is_damaged:
-            self._is_damaged = False
-            log.error("%s is damaged: kept as %s", self.path, put_aside(self.path).name)
-        self._lock.close()
+        try:
+            if self._is_damaged:
+                self._is_damaged = False
+                log.error("%s is damaged: kept as %s", self.path, put_aside(self.path).name)
+        finally:
+            self._lock.close()
 
     def __enter__(self) -> Store:
         return self

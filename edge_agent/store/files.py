@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import logging
 import os
+import re
 import sqlite3
 from contextlib import suppress
 from pathlib import Path
@@ -27,6 +29,8 @@ BALLAST = "ballast"
 FULL_BYTES = 2**20
 SALVAGE = "salvage"
 """Holds the name of a damaged database that has been put aside, until what can be read of it has been saved."""
+PUT_ASIDE = re.compile(re.escape(DATABASE) + r"\.damaged-(\d+)")
+"""A database that was put aside, its log and whatever else belongs to it, by its number."""
 PRAGMAS = (
     "journal_mode = WAL",
     "synchronous = FULL",
@@ -157,20 +161,61 @@ def fails_by_itself(error: sqlite3.DatabaseError, path: Path) -> bool:
 
 
 def put_aside(path: Path) -> Path:
-    """Rename a damaged database and what belongs to it, to be looked at by `_salvage`; nothing is deleted."""
-    number = 1
-    while [*path.parent.glob(f"{path.name}.damaged-{number}"), *path.parent.glob(f"{path.name}.damaged-{number}-*")]:
-        number += 1
-    kept = path.with_name(f"{path.name}.damaged-{number}")
-    mark = path.parent / SALVAGE
+    """Rename a damaged database and what belongs to it, to be looked at by `salvaged`; nothing is deleted.
+
+    Raises:
+        StoreError: the disk does not let us.
+    """
+    kept = _new_name(path)
+    try:
+        try:
+            _mark(path.parent, kept.name)
+        except OSError:
+            if not drop_ballast(path.parent):
+                raise
+            _mark(path.parent, kept.name)
+        _rename(path, kept)
+    except OSError as error:
+        raise StoreError(f"{path} is damaged, and cannot be put aside: {error}; make room on this disk") from error
+    return kept
+
+
+def _new_name(path: Path) -> Path:
+    """Beyond all that there are, so that the newest is known by its number."""
+    found = (PUT_ASIDE.match(each.name) for each in path.parent.iterdir())
+    return path.with_name(f"{path.name}.damaged-{max([0, *(int(each[1]) for each in found if each)]) + 1}")
+
+
+def _mark(folder: Path, name: str) -> None:
+    """From here on a start goes on with the salvage, wherever it was stopped."""
+    mark = folder / SALVAGE
     with mark.with_suffix(".new").open("w", encoding="ascii") as file:
-        file.write(kept.name)
+        file.write(name)
         file.flush()
         os.fsync(file.fileno())
-    mark.with_suffix(".new").replace(mark)  # from here on a start goes on with it, wherever it was stopped
+    mark.with_suffix(".new").replace(mark)
+    identities.fsync_folder(folder)
+
+
+def _marked(folder: Path) -> Path | None:
+    """The database that is to be salvaged; a mark that names none of ours counts for nothing."""
+    try:
+        name = (folder / SALVAGE).read_bytes().decode("ascii", "replace").strip()
+    except OSError:
+        return None
+    return folder / name if PUT_ASIDE.fullmatch(name) else None
+
+
+def keep_log(path: Path) -> None:
+    """Put the log of a database that is gone or emptied aside: SQLite would delete it, with all that is in it."""
+    log_of_it = path.with_name(f"{path.name}-wal")
+    if (path.exists() and path.stat().st_size) or not log_of_it.exists() or not log_of_it.stat().st_size:
+        return
+    kept = _new_name(path)
+    kept = log_of_it.rename(kept.with_name(f"{kept.name}-wal"))
+    path.with_name(f"{path.name}-shm").unlink(missing_ok=True)
     identities.fsync_folder(path.parent)
-    _rename(path, kept)
-    return kept
+    log.error("%s is gone or empty: its log is kept as %s", path.name, kept.name)
 
 
 def _rename(path: Path, kept: Path) -> None:
@@ -188,11 +233,27 @@ def remove(path: Path) -> None:
 
 
 def _salvaged(damaged: Path, new: Path) -> dict[str, int] | None:
-    with suppress(sqlite3.Error, OSError):  # a full disk: an empty store begins, and the file is kept
+    """Rows by table that are durable in `new`; None: nothing can be read.
+
+    Raises:
+        StoreError: the disk does not take it; the damaged file is there for another try.
+    """
+    try:
         remove(new)
         connect(new).close()
-        return salvage(damaged, new)
-    return None
+        rows = salvage(damaged, new)
+        if rows is not None:
+            with new.open("r+b") as file:  # however long that takes
+                os.fsync(file.fileno())
+        elif is_full(new.parent):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except (sqlite3.Error, OSError) as error:
+        with suppress(OSError):
+            remove(new)
+        raise StoreError(
+            f"{damaged} is damaged and could not be salvaged yet: {error}; make room on this disk and start again"
+        ) from error
+    return rows
 
 
 def drop_ballast(folder: Path) -> bool:
@@ -205,17 +266,24 @@ def drop_ballast(folder: Path) -> bool:
 
 
 def salvaged(folder: Path) -> Path | None:
-    """Make a store of what can be read of one that was put aside and not looked at yet; where that one is."""
-    mark = folder / SALVAGE
-    if not mark.exists() or not (name := mark.read_text().strip()):
+    """Make a store of what can be read of one that was put aside and not looked at yet; where that one is.
+
+    Raises:
+        StoreError: the disk has no room for it: the next start tries again.
+    """
+    damaged, path = _marked(folder), folder / DATABASE
+    if damaged is None:
         return None
-    damaged, path = folder / name, folder / DATABASE
     if not damaged.exists() or not path.exists():
         _rename(path, damaged)  # what a kill or a power cut has stopped in the middle
     if not path.exists():
         new = folder / f"{DATABASE}.salvaged"
-        rows = _salvaged(damaged, new)
-        if rows is None and is_full(folder) and drop_ballast(folder):
+        try:
+            rows = _salvaged(damaged, new)
+        except StoreError:
+            if not drop_ballast(folder):
+                raise
+            log.error("the disk is full: the ballast is freed; make room on it")
             rows = _salvaged(damaged, new)
         if rows is None:
             remove(new)
@@ -225,5 +293,5 @@ def salvaged(folder: Path) -> Path | None:
             told = ", ".join(f"{rows.get(name, 0)} {name}" for name in ("reading", "record", "entry"))
             log.error("%s was damaged and is kept as %s; salvaged: %s", DATABASE, damaged.name, told)
         identities.fsync_folder(folder)
-    mark.unlink(missing_ok=True)
+    (folder / SALVAGE).unlink(missing_ok=True)
     return damaged

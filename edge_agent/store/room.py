@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -12,7 +11,7 @@ from pathlib import Path
 
 from edge_agent.contract import NS_PER_S
 from edge_agent.store.delivery import is_sound
-from edge_agent.store.files import BALLAST, DATABASE, drop_ballast, is_full
+from edge_agent.store.files import BALLAST, PUT_ASIDE, drop_ballast, is_full
 from edge_agent.store.losses import Losses, consecutive
 from edge_agent.store.records import SACRIFICED_UNTIL, forget, raise_fact
 from edge_agent.timestamps import parse
@@ -25,8 +24,6 @@ _LOOKED_AT = 1_000_000
 """So many of the oldest readings are looked at for what can go: a commit waits meanwhile."""
 _STALE_NS = 3 * 86_400 * NS_PER_S
 _PROCESS = "('process', 'alarm')"
-_PUT_ASIDE = re.compile(re.escape(DATABASE) + r"\.damaged-(\d+)")
-"""A database that was put aside, its log and whatever else belongs to it, by its number."""
 _SPARED = "id NOT IN (SELECT value FROM json_each(:kept))"
 _LAST = (
     "SELECT id FROM reading WHERE machine = 1 AND tag = ? AND time < ? AND quality <= ? "
@@ -197,7 +194,7 @@ class Room:
         """Delete the oldest databases that were put aside, beyond `most` bytes; their names. The newest stays."""
         parts: dict[int, list[Path]] = {}
         for path in self._folder.iterdir():
-            if found := _PUT_ASIDE.match(path.name):
+            if found := PUT_ASIDE.match(path.name):
                 parts.setdefault(int(found[1]), []).append(path)
         kept, gone = sorted(parts), []
         while len(kept) > 1 and sum(path.stat().st_size for number in kept for path in parts[number]) > most:

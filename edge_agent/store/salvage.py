@@ -7,6 +7,7 @@ no more in which epoch it is than that a new one must begin. The damaged file is
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
 import os
 import resource
@@ -27,6 +28,9 @@ from edge_agent.store.values import as_text
 SECONDS = 7.0
 """An agent must have begun within ten seconds; what is not copied by then stays in the damaged file."""
 MEMORY_BYTES = 2 * 2**30
+NO_ROOM = 28
+"""The program's exit code where the disk had no room for the new database."""
+_FULL = ("SQLITE_FULL", "SQLITE_IOERR_SHMSIZE", errno.ENOSPC, errno.EDQUOT)
 _PR_SET_PDEATHSIG = 1
 _CHUNK = 4_096
 _LAST_ROW = 2**63 - 1
@@ -43,12 +47,22 @@ _INDEXED = {"record": "idx_record_epoch_number"}
 
 
 def salvage(damaged: Path, new: Path) -> dict[str, int] | None:
-    """Copy what can be read to `new`, which has our schema and nothing else: rows by table; None: nothing can be."""
+    """Copy what can be read to `new`, which has our schema and nothing else: rows by table; None: nothing can be.
+
+    It is not durable yet.
+
+    Raises:
+        OSError: the disk has no room for it.
+    """
     program = "from edge_agent.store.salvage import main; main()"
     command = [sys.executable, "-c", program, str(damaged), str(new), str(SECONDS), str(os.getpid())]
     try:
         run = subprocess.run(command, capture_output=True, timeout=SECONDS + 2, check=True)  # noqa: S603 - ours
         found: dict[str, int] = json.loads(run.stdout)
+    except subprocess.CalledProcessError as error:
+        if error.returncode == NO_ROOM:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+        return None
     except (OSError, subprocess.SubprocessError, ValueError):
         return None
     return found or None
@@ -65,7 +79,7 @@ class _Salvage:
     def run(self) -> dict[str, int]:
         copied: dict[str, int] = {}
         torn: list[str] = []
-        self._db.execute("BEGIN")  # durable at its end: until then nobody needs it
+        self._db.execute("BEGIN")
         for table in _TABLES:
             try:
                 columns = self._columns(table)
@@ -85,8 +99,7 @@ class _Salvage:
         self._lower_marks()
         self._begin_anew()
         self._db.execute("COMMIT")
-        self._db.execute("PRAGMA synchronous = FULL")
-        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()  # synced by whoever takes it
         self._db.close()
         return copied
 
@@ -268,11 +281,12 @@ class _Salvage:
         for name, newest in _MARKS.items():
             self._db.execute(f"UPDATE fact SET value = min(value, coalesce(({newest}), 0)) WHERE name = ?", (name,))  # noqa: S608 - ours
         self._db.execute("DELETE FROM dead_letter WHERE position NOT IN (SELECT position FROM record)")
+        last = (0,)
         with suppress(sqlite3.DatabaseError):
-            last = self._old.execute("SELECT seq FROM sqlite_sequence WHERE name = 'entry'").fetchone() or (0,)
-            newest = "(SELECT 'entry', max(?, coalesce((SELECT max(number) FROM entry), 0)))"
-            self._db.execute("DELETE FROM sqlite_sequence WHERE name = 'entry'")
-            self._db.execute(f"INSERT INTO sqlite_sequence (name, seq) SELECT * FROM {newest}", last)  # noqa: S608 - ours
+            last = self._old.execute("SELECT seq FROM sqlite_sequence WHERE name = 'entry'").fetchone() or last
+        newest = "(SELECT 'entry', max(?, coalesce((SELECT max(number) FROM entry), 0)))"
+        self._db.execute("DELETE FROM sqlite_sequence WHERE name = 'entry'")
+        self._db.execute(f"INSERT INTO sqlite_sequence (name, seq) SELECT * FROM {newest}", last)  # noqa: S608 - ours
 
     def _begin_anew(self) -> None:
         """Say so much of the epoch that the next run begins a larger one: the second file will not agree with this."""
@@ -299,7 +313,13 @@ def main() -> None:
     if os.getppid() != int(agent):
         sys.exit("the agent has ended")
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    print(json.dumps(salvaged(Path(damaged), Path(new), float(seconds))))  # noqa: T201 - it is a program's answer
+    try:
+        found = salvaged(Path(damaged), Path(new), float(seconds))
+    except (sqlite3.Error, OSError) as error:
+        if getattr(error, "sqlite_errorname", "") in _FULL or getattr(error, "errno", 0) in _FULL:
+            sys.exit(NO_ROOM)
+        raise
+    print(json.dumps(found))  # noqa: T201 - it is a program's answer
 
 
 if __name__ == "__main__":
