@@ -316,6 +316,40 @@ def test_damage_to_the_pages_of_the_schema_costs_nothing(tmp_path: Path, at: int
     store.close()
 
 
+@pytest.mark.parametrize("bit", range(12))
+def test_number_of_pages_in_the_header_costs_nothing(tmp_path: Path, bit: int) -> None:
+    folder = tmp_path / "data"
+    issued = filled(folder)
+    checkpointed(folder)
+    number = int.from_bytes((folder / DATABASE).read_bytes()[28:32], "big")
+    overwrite(folder / DATABASE, 28, (number ^ 1 << bit).to_bytes(4, "big"))
+    content = (folder / DATABASE).read_bytes()
+    put_aside(folder / DATABASE)
+    with Store(folder) as store:
+        assert len(store.records.page(limit=10_000)) == len(issued)
+        assert store.readings.count() == 3_000
+        assert store.damaged is not None
+        assert store.damaged.read_bytes() == content
+        assert store.losses.pending(10) == []
+
+
+@pytest.mark.parametrize("version", [3, 4, 5, 6, 7])
+def test_store_of_an_earlier_version_that_is_cut_off_is_salvaged(tmp_path: Path, version: int) -> None:
+    with sqlite3.connect(tmp_path / DATABASE) as db:
+        db.executescript((Path(__file__).parent / "databases" / f"version-{version}.sql").read_text())
+    db.close()
+    with Store(tmp_path) as store:
+        store.begin(START)
+        for _ in range(20):
+            with store.transaction():
+                store.issue([Draft("production", "t/a", "s", {})] * 20, freeze, START)
+    with (tmp_path / DATABASE).open("r+b") as file:
+        file.truncate((tmp_path / DATABASE).stat().st_size - 2 * PAGE)
+    store = begun(tmp_path)
+    assert store.delivery.figures()["waiting"] >= 385
+    store.close()
+
+
 def test_pages_that_were_changed_by_a_salvage_that_was_killed_are_put_back(tmp_path: Path) -> None:
     small(tmp_path)
     damaged, content = tmp_path / DATABASE, (tmp_path / DATABASE).read_bytes()
@@ -604,6 +638,8 @@ def full(disk: Disk) -> None:
 def test_salvaged_database_outlives_a_power_cut(tmp_path: Path, disk: Disk) -> None:
     folder = disk.at / "data"
     issued = filled(folder)
+    with Store(folder) as store:  # more than SQLite writes without a checkpoint
+        store.append([row(1, START + n, n, machine=0) for n in range(200_000)], START)
     put_aside(folder / DATABASE)
     subprocess.run(["sync"], check=True)
     program = (

@@ -1,9 +1,11 @@
 """A database whose first page is damaged: SQLite opens none of it, though everything else may be sound.
 
-What stands on that page follows from the schema alone: our tables are made in the same order in every store, so their
-roots are the same pages. With the first page of a new store it can be read, and is believed only when what it then
-shows is ours: the epoch of the second file, tags by name, records with their checksums. Its own pages are kept beside
-it meanwhile, and put back afterwards: a copy of a large database would take longer than there is time.
+Where only its number of pages is wrong, or the file is cut off, SQLite is told to go by the file's size. Else what
+stands on that page follows from the schema alone: our tables are made in the same order in every store that this
+version has made, so their roots are the same pages (in one that was brought forward they are not). With the first page
+of a new store it can be read, and is believed only when what it then shows is ours: the epoch of the second file, tags
+by name, records with their checksums. Its own pages are kept beside it meanwhile, and put back afterwards: a copy of a
+large database would take longer than there is time.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ from edge_agent.store.values import as_text
 
 SUFFIX = ".pages"
 _PAGE = 4_096
-_PAGES_AT, _FREE_AT = 28, 32
+_PAGES_AT, _FREE_UNTIL = 28, 40
+"""Where the header says how many pages there are, and which are free; 0: as many as the file has, and none."""
 _SAMPLE = 20
 
 
@@ -35,13 +38,26 @@ def is_readable(path: Path) -> bool:
 
 @contextmanager
 def mended(damaged: Path, new: Path) -> Iterator[None]:
-    """The damaged database with the schema pages of the `new` one, if that makes a store of it; then as it was."""
+    """The damaged database so that SQLite can read it, if there is a way; then as it was.
+
+    By the size of the file, else with the schema pages of the `new` one, if that makes a store of it.
+    """
+    put_back(damaged)
     try:
-        if not any(_transplanted(new, damaged, pages) for pages in ([1], _schema_pages(new))):
+        if not (is_readable(damaged) and _is_counted(damaged)) and not (
+            (_transplanted(damaged, damaged, [1]) and is_readable(damaged))
+            or any(_transplanted(new, damaged, pages) and _is_ours(damaged) for pages in ([1], _schema_pages(new)))
+        ):
             put_back(damaged)
         yield
     finally:
         put_back(damaged)
+
+
+def _is_counted(damaged: Path) -> bool:
+    """Whether the header says how many pages the file has."""
+    with damaged.open("rb") as file:
+        return int.from_bytes(file.read(_PAGE)[_PAGES_AT : _PAGES_AT + 4], "big") == damaged.stat().st_size // _PAGE
 
 
 def put_back(damaged: Path) -> None:
@@ -64,29 +80,33 @@ def _schema_pages(new: Path) -> list[int]:
     return [page for page in range(1, new.stat().st_size // _PAGE + 1) if page not in roots and page != 2]
 
 
-def _transplanted(new: Path, damaged: Path, pages: Sequence[int]) -> bool:
-    """Put these pages of the new database into the damaged one; whether it is ours then."""
+def _transplanted(source: Path, damaged: Path, pages: Sequence[int]) -> bool:
+    """Put these pages of a database into the damaged one, its size as the number of pages; whether it has them."""
     put_back(damaged)
     size = damaged.stat().st_size
     pages = [page for page in pages if page * _PAGE <= size]
+    given = {page: _page(source, page) for page in pages}
     part = damaged.with_name(damaged.name + SUFFIX + ".new")
-    with new.open("rb") as source, damaged.open("r+b") as target:
-        with part.open("wb") as kept:
-            for page in pages:
-                target.seek((page - 1) * _PAGE)
-                kept.write(page.to_bytes(8, "big") + target.read(_PAGE))
-            kept.flush()
-            os.fsync(kept.fileno())
-        part.replace(damaged.with_name(damaged.name + SUFFIX))
+    with part.open("wb") as kept:
         for page in pages:
-            source.seek((page - 1) * _PAGE)
-            content = bytearray(source.read(_PAGE))
-            if page == 1:  # pages that were free are nobody's: it is only read
-                content[_PAGES_AT:_FREE_AT] = (size // _PAGE).to_bytes(4, "big")
-                content[_FREE_AT : _FREE_AT + 8] = bytes(8)
+            kept.write(page.to_bytes(8, "big") + _page(damaged, page))
+        kept.flush()
+        os.fsync(kept.fileno())
+    part.replace(damaged.with_name(damaged.name + SUFFIX))
+    with damaged.open("r+b") as target:
+        for page, content in given.items():
             target.seek((page - 1) * _PAGE)
             target.write(content)
-    return _is_ours(damaged)
+            if page == 1:  # pages that were free are nobody's: it is only read
+                target.seek(_PAGES_AT)
+                target.write(bytes(_FREE_UNTIL - _PAGES_AT))
+    return bool(pages)
+
+
+def _page(path: Path, page: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek((page - 1) * _PAGE)
+        return file.read(_PAGE)
 
 
 def _is_ours(damaged: Path) -> bool:

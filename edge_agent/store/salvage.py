@@ -299,9 +299,6 @@ class _Salvage:
 
 def salvaged(damaged: Path, new: Path, seconds: float) -> dict[str, int]:
     """Rows by table that could be copied to `new`; also from a database whose first page is damaged."""
-    first_page.put_back(damaged)
-    if first_page.is_readable(damaged):
-        return _Salvage(damaged, new, seconds).run()
     with first_page.mended(damaged, new):
         return _Salvage(damaged, new, seconds).run()
 
