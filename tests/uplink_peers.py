@@ -139,6 +139,7 @@ class StubBroker:
 
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
+        await asyncio.sleep(0.01)  # for connections that were accepted in this moment
         for writer in self.writers:
             writer.close()
             with contextlib.suppress(OSError):
