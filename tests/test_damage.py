@@ -27,6 +27,7 @@ from edge_agent.outbox import StoreOutbox
 from edge_agent.store import Draft, Issued, Store, StoreDamaged, StoreError, StoreThread, first_page, identity
 from edge_agent.store.files import BALLAST, DATABASE, connect, put_aside
 from edge_agent.store.identity import first_epoch
+from edge_agent.store.records import Progress
 from edge_agent.store.salvage import _Salvage
 from edge_agent.summarizer.late import SEEN
 
@@ -468,6 +469,40 @@ async def test_row_that_makes_no_sense_is_damage_where_sqlite_says_so(tmp_path: 
     store = begun(folder)
     assert len(store.records.page(limit=10_000)) == len(issued) - 1
     assert [loss.rows for loss in store.losses.pending(10) if loss.what == "records" and loss.rows] == [1]
+    store.close()
+
+
+def test_reading_whose_time_is_no_number_any_more_is_damage_that_is_salvaged(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    filled(folder)
+    with sqlite3.connect(folder / DATABASE) as db:
+        db.execute("UPDATE reading SET time = 'x' WHERE id = 50")
+    db.close()
+    store = begun(folder)
+    assert [loss.rows for loss in store.losses.pending(10) if loss.what == "readings"] == [1]
+    assert store.readings.count() >= 3_000
+    store.close()
+
+
+async def test_mark_that_is_no_number_any_more_is_damage_that_is_salvaged(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    filled(folder)
+    with Store(folder) as store, store.transaction():
+        store.records.set_progress("press", "10s", Progress(START))
+        store.records.set_progress("press", "1min", Progress(START))
+    with sqlite3.connect(folder / DATABASE) as db:
+        db.execute("UPDATE progress SET closed_until = 1.5 WHERE window = '10s'")
+    db.close()
+    store = Store(folder)
+    store.begin(START + 4_000 * S)
+    thread = StoreThread(store, FakeClock(), S)
+    with pytest.raises(StoreDamaged, match="a mark of press is no number"):
+        await thread.call(store.records.progress, "press", "10s")
+    with suppress(StoreError):
+        await thread.close()
+    store = begun(folder)
+    assert store.records.progress("press", "10s") is None
+    assert store.records.progress("press", "1min") == Progress(START)
     store.close()
 
 

@@ -15,6 +15,7 @@ from typing import Literal, ParamSpec, TypeVar
 from edge_agent.store import identity as identities
 from edge_agent.store.delivery import Delivery
 from edge_agent.store.entries import Entries
+from edge_agent.store.faults import damage
 from edge_agent.store.files import (
     DATABASE,
     IDENTITY,
@@ -22,7 +23,6 @@ from edge_agent.store.files import (
     StoreDamaged,
     StoreError,
     connect,
-    damage,
     drop_ballast,
     fails_by_itself,
     is_damage,

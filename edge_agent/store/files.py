@@ -16,6 +16,7 @@ from sqlite_utils import Database
 
 from edge_agent.contract import EdgeAgentError
 from edge_agent.store import identity as identities
+from edge_agent.store.faults import damage
 from edge_agent.store.identity import IDENTITY as IDENTITY
 from edge_agent.store.salvage import salvage
 from edge_agent.store.schema import APPLICATION_ID, VERSION, migrations
@@ -130,13 +131,6 @@ def _is_ours(connection: sqlite3.Connection, path: Path) -> bool:
 
 def _migrated(connection: sqlite3.Connection) -> int:
     return int(connection.execute("SELECT count(*) FROM _sqlite_migrations").fetchone()[0])
-
-
-def damage(text: str) -> sqlite3.DatabaseError:
-    """The error of SQLite for a database that is damaged."""
-    error = sqlite3.DatabaseError(text)
-    error.sqlite_errorname = "SQLITE_CORRUPT"
-    return error
 
 
 _NO_FAULT_OF_THE_FILE = (

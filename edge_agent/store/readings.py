@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from edge_agent.contract import NS_PER_S, Quality, Value
+from edge_agent.store.faults import damage
 from edge_agent.store.values import fitting, unpack
 
 Row = tuple[int, int, Any, int, str | None, int | None, int, int | None, int | None]
@@ -151,6 +152,8 @@ class Readings:
             "SELECT time, quality FROM reading WHERE machine = 1 AND tag = ? ORDER BY time DESC, id DESC LIMIT 1",
             (tag,),
         ).fetchone()
+        if found is not None and not all(isinstance(each, int) for each in found):
+            raise damage("a reading's time or quality is no number")
         return found
 
     def steps(self, tag: str, start: int, end: int, good_before: int = 0) -> list[Step]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from edge_agent.store.delivery import checksum, is_sound
+from edge_agent.store.faults import damage
 
 
 @dataclass(frozen=True)
@@ -217,6 +218,8 @@ class Records:
             "SELECT closed_until, unobserved_since, unobserved_cause FROM progress WHERE machine = ? AND window = ?",
             (machine, window),
         ).fetchone()
+        if row and not all(value is None or isinstance(value, int) for value in row[:2]):
+            raise damage(f"a mark of {machine} is no number")
         return Progress(*row) if row else None
 
     def set_progress(self, machine: str, window: str, progress: Progress) -> None:

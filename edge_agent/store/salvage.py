@@ -89,6 +89,7 @@ class _Salvage:
             if columns:
                 gone = [*self._copy(table, columns)]
                 torn += [table] if gone else []
+                gone += [(row, row) for row in self._senseless(table)]
                 copied[table] = self._db.execute(f"SELECT count(*) FROM {table}").fetchone()[0]  # noqa: S608 - ours
                 torn += [table] if table in _INDEXED and self._by_index(table) != copied[table] else []
                 if table == "reading":
@@ -102,6 +103,16 @@ class _Salvage:
         self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()  # synced by whoever takes it
         self._db.close()
         return copied
+
+    def _senseless(self, table: str) -> list[int]:
+        """Take out the rows with something else where a whole number belongs; which."""
+        numbers = [name for _, name, kind, *_ in self._db.execute(f"PRAGMA table_info({table})") if kind == "INTEGER"]
+        wrong = " OR ".join(f"typeof({name}) NOT IN ('integer', 'null')" for name in numbers)
+        if not wrong:
+            return []
+        rows = [row for (row,) in self._db.execute(f"SELECT rowid FROM {table} WHERE {wrong}")]  # noqa: S608 - ours
+        self._db.executemany(f"DELETE FROM {table} WHERE rowid = ?", [(row,) for row in rows])  # noqa: S608 - ours
+        return rows
 
     def _by_index(self, table: str) -> int | None:
         """How many rows a table's index has: a torn page may hide rows without an error."""
