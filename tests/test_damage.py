@@ -22,6 +22,7 @@ from fakes import START, FakeClock, S, row
 from image_disk import Disk, needs_loop
 
 from bench.damages import DAMAGES, PAGE, checkpointed, overwrite
+from edge_agent.clock import EARLIEST_NS, PROVISIONAL_NS
 from edge_agent.ledger import POSITION
 from edge_agent.outbox import StoreOutbox
 from edge_agent.store import Draft, Issued, Store, StoreDamaged, StoreError, StoreThread, first_page, identity
@@ -621,6 +622,9 @@ def test_newest_epoch_is_beyond_all_before_also_where_nothing_is_known(tmp_path:
     first, later = first_epoch(START), first_epoch(START + S)
     assert first > 20_000_000
     assert later == first + 1
+    undated = {first_epoch(S), first_epoch(2 * S), first_epoch(PROVISIONAL_NS)}
+    assert len(undated) == 3
+    assert 0 < min(undated) <= max(undated) < first_epoch(EARLIEST_NS)
     with Store(tmp_path / "first") as store:
         assert store.begin(START, first_epoch=first).epoch == first
     with Store(tmp_path / "first") as store:

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from edge_agent.clock import PROVISIONAL_NS
+from edge_agent.clock import EARLIEST_NS, PROVISIONAL_NS
 from edge_agent.contract import NS_PER_S
 
 IDENTITY = "identity.json"
@@ -62,8 +63,11 @@ def write(path: Path, identity: Identity, *, now: bool = True) -> None:
 
 
 def first_epoch(now: int) -> int:
-    """An epoch for a store that knows of none: seconds since 2026, beyond those of every store that was made before."""
-    return max(1, (now - PROVISIONAL_NS) // NS_PER_S)
+    """An epoch for a store that knows of none: seconds since 2026, beyond those of every store that was made before.
+
+    Where the clock is not set: one at random below all of those.
+    """
+    return (now - PROVISIONAL_NS) // NS_PER_S if now >= EARLIEST_NS else 1 + secrets.randbelow(2**24)
 
 
 def fsync_folder(folder: Path) -> None:
