@@ -104,6 +104,21 @@ async def test_topic_for_which_the_broker_is_busy_does_not_hold_the_others_and_c
     assert len(broker.connects) == 1
 
 
+async def test_broker_that_hangs_up_while_a_busy_topic_is_tried_costs_no_record() -> None:
+    outbox, tries = filled(full=3), 0
+    async with StubBroker() as broker:
+
+        def full() -> int | None:
+            nonlocal tries
+            tries += 1
+            return 0x97 if tries < 5 else hang_up(broker)() if tries == 5 else 0
+
+        broker._answer = by_topic(broker, {"full": full})
+        async with running(make_uplink(outbox, broker.url)) as uplink:
+            assert await uplink.drain(8)
+    assert outbox.refusals == {}
+
+
 # ----------------------------------------------------------------------------------------------------- poison
 
 

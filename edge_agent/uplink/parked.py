@@ -31,6 +31,10 @@ class Parked:
     def __contains__(self, topic: str) -> bool:
         return topic in self._topics
 
+    def is_busy(self, topic: str) -> bool:
+        """Whether the broker has no room for it, and nothing worse."""
+        return topic in self._topics and self._topics[topic].busy
+
     def park(self, topic: str, size: int, now: int, first_s: float, most_s: float, *, busy: bool = False) -> None:
         """Have messages of `size` bytes or more wait: `first_s`, then twice as long, up to `most_s`.
 

@@ -232,7 +232,7 @@ class Session:
             self._try_later()
             return False
         if self._parked.tries(*where):
-            self._suspects.add(record.position, STRIKES - 1)
+            self._suspects.add(record.position, 0 if self._parked.is_busy(record.topic) else STRIKES - 1)
         if record.position in self._suspects and self._in_flight:
             self._lanes.suspect(record)
             return False
