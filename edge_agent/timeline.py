@@ -75,7 +75,7 @@ class Timeline:
             if not self.settled:
                 return "unsynchronized"
             recent = self._stepped_at is not None and self._monotonic - self._stepped_at < DISTRUST_NS
-            apart = self._since is not None
+            apart = self._since is not None or self._time - self._wall > STEP_NS
         return "stepped" if recent or apart else self._clock.trust()
 
     def ahead_of_clock(self) -> int:

@@ -131,6 +131,17 @@ def test_time_that_is_ahead_of_the_clock_meets_it_and_does_not_fall_behind_thoug
     assert time.ahead == 0
 
 
+def test_time_that_many_small_steps_have_left_behind_is_not_called_synchronized() -> None:
+    time = Time(trusted="synchronized")
+    for _ in range(30):
+        time.clock.step_wall(-4 * STEP_NS // 5)
+        time.pass_by(10)
+    assert time.ahead > STEP_NS
+    assert time.line.trust() == "stepped"
+    time.pass_by(time.ahead / S * 100 + 1)
+    assert time.line.trust() == "synchronized"
+
+
 class SlowClock(FakeClock):
     """A process that is stopped for a second just before it is told what time it is, or just after, as listed."""
 
