@@ -98,8 +98,10 @@ async def test_topic_for_which_the_broker_is_busy_does_not_hold_the_others_and_c
         async with running(make_uplink(outbox, broker.url)) as uplink:
             await outbox.until(lambda: len(outbox.accepted_positions) == 50, 5)
             assert not {*outbox.accepted_positions} & {*range(20)}
+            assert uplink.figures().parked == ("full",)
             full = False
             assert await uplink.drain(5)
+            assert uplink.figures().parked == ()
     assert outbox.refusals == {}
     assert len(broker.connects) == 1
 

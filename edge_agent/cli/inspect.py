@@ -103,6 +103,8 @@ def _print_status(answer: dict[str, Any]) -> None:
         f"connected by MQTT {uplink['protocol']}" if uplink["connected"] else f"not connected: {uplink['last_error']}"
     )
     print(f"uplink  {uplink['broker']}: {state}; {uplink['accepted']} accepted, {uplink['in_flight']} in flight")
+    for topic in uplink["parked"]:
+        print(f"        {topic} waits: the broker is busy for it, or hangs up over it")
 
 
 def readings(

@@ -31,6 +31,10 @@ class Parked:
     def __contains__(self, topic: str) -> bool:
         return topic in self._topics
 
+    def topics(self) -> tuple[str, ...]:
+        """All that wait by themselves."""
+        return tuple(sorted(self._topics))
+
     def is_busy(self, topic: str) -> bool:
         """Whether the broker has no room for it, and nothing worse."""
         return topic in self._topics and self._topics[topic].busy

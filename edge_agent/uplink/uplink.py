@@ -47,6 +47,8 @@ class UplinkFigures:
     no_subscriber: int
     slowed: int
     in_flight: int
+    parked: tuple[str, ...]
+    """Topics that wait by themselves, because the broker is busy for them or hangs up over them."""
     reconnects: int
     last_error: str | None
 
@@ -170,6 +172,7 @@ class Uplink:
             no_subscriber=tally.no_subscriber,
             slowed=tally.slowed,
             in_flight=0 if session is None else session.in_flight,
+            parked=self._parked.topics(),
             reconnects=max(0, self._connections - 1),
             last_error=self._last_error,
         )
