@@ -142,7 +142,7 @@ class Store:
             if gone is not None and in_file is not None:
                 log.error("%s has lost %d records that it had committed", self.path, gone[1] - gone[0] + 1)
                 self.losses.add("records", "damaged", count=gone[1] - gone[0] + 1, epoch=in_file.epoch, start=now)
-            elif in_file is not None and (in_database is None or in_database.epoch < in_file.epoch):
+            elif in_file and in_file.starts and (in_database is None or in_database.epoch < in_file.epoch):
                 log.error("%s is empty or an older copy: records of epoch %d are gone", self.path, in_file.epoch)
                 self.losses.add("records", "damaged", epoch=in_file.epoch, start=now)
                 self.losses.add("readings", "damaged", start=now)

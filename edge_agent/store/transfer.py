@@ -163,7 +163,7 @@ def _raise_epoch(path: Path, now: int, owner: os.stat_result) -> None:
     if brought is None:
         raise StoreError(f"{path.name} in it is unreadable: start the agent once on the old gateway, and export again")
     epoch = max(brought.epoch + 1, identities.first_epoch(now))
-    identities.write(path, replace(brought, epoch=epoch, issued=0))
+    identities.write(path, replace(brought, epoch=epoch, starts=0, issued=0))  # nobody has begun in it
     os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
