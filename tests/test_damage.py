@@ -485,6 +485,23 @@ def test_reading_whose_time_is_no_number_any_more_is_damage_that_is_salvaged(tmp
     store.close()
 
 
+def test_readings_of_a_tag_that_is_lost_do_not_fall_to_another(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    filled(folder)
+    with Store(folder) as store:
+        store.register([("plc.count", True), ("plc.other", True)])
+        store.append([row(2, START + n * S, 7) for n in (3_100, 3_101)], START + 3_101 * S)
+    with sqlite3.connect(folder / DATABASE) as db:
+        db.execute("DELETE FROM tag WHERE name = 'plc.count'")
+        db.execute("UPDATE reading SET time = 'x' WHERE time = ?", (START + 3_100 * S,))  # so that it is salvaged
+    db.close()
+    store = begun(folder)
+    assert store.register([("plc.count", True), ("plc.other", True)]) == {"plc.other": 2, "plc.count": 3}
+    assert [one.tag for one in store.readings.page() if one.value is not None] == ["plc.other"]
+    assert sum(loss.rows or 0 for loss in store.losses.pending(10) if loss.what == "readings") >= 3_000
+    store.close()
+
+
 async def test_mark_that_is_no_number_any_more_is_damage_that_is_salvaged(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     filled(folder)

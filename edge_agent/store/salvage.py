@@ -105,13 +105,20 @@ class _Salvage:
         return copied
 
     def _senseless(self, table: str) -> list[int]:
-        """Take out the rows with something else where a whole number belongs; which."""
+        """Take out the rows with something else where a whole number belongs, and readings of nobody knows what; which.
+
+        The numbers of tags that are lost are given again, to others.
+        """
         numbers = [name for _, name, kind, *_ in self._db.execute(f"PRAGMA table_info({table})") if kind == "INTEGER"]
-        wrong = " OR ".join(f"typeof({name}) NOT IN ('integer', 'null')" for name in numbers)
+        wrong = [f"typeof({name}) NOT IN ('integer', 'null')" for name in numbers]
+        if table == "reading":
+            wrong.append("tag NOT IN (SELECT id FROM tag)")
         if not wrong:
             return []
-        rows = [row for (row,) in self._db.execute(f"SELECT rowid FROM {table} WHERE {wrong}")]  # noqa: S608 - ours
-        self._db.executemany(f"DELETE FROM {table} WHERE rowid = ?", [(row,) for row in rows])  # noqa: S608 - ours
+        where = f"FROM {table} WHERE {' OR '.join(wrong)}"
+        rows = [row for (row,) in self._db.execute(f"SELECT rowid {where} ORDER BY rowid")]
+        if rows:
+            self._db.execute(f"DELETE {where}")
         return rows
 
     def _by_index(self, table: str) -> int | None:
