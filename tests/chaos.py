@@ -291,7 +291,7 @@ class Chaos:
         for event in _latest(events).values():
             counted[event["data"]["machine"]] += event["data"]["quantity"]["produced"]
         gaps = Counter(event["data"]["cause"] for event in events if event["type"] == "edge.gap.v1")
-        unnamed, gone_until = _unnamed(events)
+        unnamed, meant = _holes(events)
         board: dict[str, Any] = {
             "ran for, s": round(seconds),
             **dict(sorted(self.counts.items())),
@@ -299,8 +299,7 @@ class Chaos:
             "left out on this machine": ", ".join(self.left_out) or "nothing",
             "slowest start after a kill, s": round(self.slowest_start_s, 1),
             "log, bytes per hour": round((self.agent.folder / "log").stat().st_size / seconds * 3_600),
-            "epochs": len(epochs := {event["epoch"] for event in events}),
-            "of them not judged by sequence": sum(epoch <= gone_until for epoch in epochs),
+            "epochs": len({event["epoch"] for event in events}),
             "refused, sent again": again["records"],
             "records that the store still has": len(issued),
             "records delivered": len({event["id"] for event in events if event.get("sequence")}),
@@ -310,6 +309,7 @@ class Chaos:
             "still waiting": found.waiting,
             "sequences neither here nor named": len(unnamed),
             "of those": ", ".join(unnamed[:20]) or "none",
+            "not here, named with their epoch": meant,
             "altered, or one identity twice": found.altered + sum(len(each) > 1 for each in by_id.values()),
             "gap records": ", ".join(f"{count} {cause}" for cause, count in sorted(gaps.items())) or "none",
             "parts made": made,
@@ -323,8 +323,8 @@ class Chaos:
         return board
 
 
-def _unnamed(events: list[dict[str, Any]]) -> tuple[list[str], int]:
-    """Sequences that have neither arrived nor are named in a gap record, and the last epoch that is named as a whole.
+def _holes(events: list[dict[str, Any]]) -> tuple[list[str], int]:
+    """Sequences that have not arrived: those that no gap record names, and how many are meant with a whole epoch.
 
     Where a whole database is gone, its epoch is named and those before it are meant.
     """
@@ -340,13 +340,13 @@ def _unnamed(events: list[dict[str, Any]]) -> tuple[list[str], int]:
             here[data["epoch"], data["topic"]].update(
                 range(int(data["first_sequence"]), int(data["last_sequence"]) + 1)
             )
-    unnamed = [
-        f"{topic} {sequence} of epoch {epoch}"
+    holes = [
+        (epoch, f"{topic} {sequence} of epoch {epoch}")
         for (epoch, topic), known in sorted(here.items())
-        if epoch > gone_until
         for sequence in sorted({*range(1, max(known))} - known)
     ]
-    return unnamed, gone_until
+    unnamed = [name for epoch, name in holes if epoch > gone_until]
+    return unnamed, len(holes) - len(unnamed)
 
 
 def scoreboard(board: dict[str, Any]) -> str:
