@@ -136,8 +136,8 @@ async def test_topic_over_which_a_broker_hangs_up_stops_no_other_and_comes_when_
                 uplink.wake()
                 await asyncio.sleep(0.02)
             await outbox.until(lambda: len(outbox.accepted_positions) == 90, 5)
-            assert 1 <= len(outbox.refusals) <= 4, "one for each time that it was tried"
-            assert len(broker.connects) <= 8
+            assert 1 <= len(outbox.refusals) <= 10, "one for each time that it was tried"
+            assert len(broker.connects) <= 20, "of 60, each three times"
             wrong = False
             assert await uplink.drain(5)
     assert len({*outbox.accepted_positions}) + len(outbox.refusals) == 150
