@@ -21,15 +21,20 @@ mqtt: {{url: "mqtt://127.0.0.1:1"}}
 """
 
 
+async def begun(folder: Path, clock: FakeClock) -> tuple[Agent, asyncio.Task[None]]:
+    """An agent that listens, with its data in `data`."""
+    (folder / "agent.yaml").write_text(CONFIGURATION.format(data=folder / "data"))
+    agent = Agent(load(folder), clock)
+    run = asyncio.create_task(agent.run())
+    await until(lambda: (folder / "data" / "agent.sock").exists())
+    return agent, run
+
+
 async def test_agent_whose_clock_is_not_set_says_so_and_goes_on_when_it_is(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    data = tmp_path / "data"
-    (tmp_path / "agent.yaml").write_text(CONFIGURATION.format(data=data))
-    clock = FakeClock(now=86_400 * S)
-    agent = Agent(load(tmp_path), clock)
-    run = asyncio.create_task(agent.run())
-    await until(lambda: (data / "agent.sock").exists())
+    data, clock = tmp_path / "data", FakeClock(now=86_400 * S)
+    agent, run = await begun(tmp_path, clock)
     await clock.advance(3)
     assert "the clock says 1970-01-02T00:00:00.000Z, which is before this program was made" in caplog.text
     clock.step_wall(START)
@@ -41,12 +46,8 @@ async def test_agent_whose_clock_is_not_set_says_so_and_goes_on_when_it_is(
 
 
 async def test_entry_is_refused_while_nobody_knows_what_time_it_is(tmp_path: Path) -> None:
-    data = tmp_path / "data"
-    (tmp_path / "agent.yaml").write_text(CONFIGURATION.format(data=data))
-    clock = FakeClock(now=86_400 * S)
-    agent = Agent(load(tmp_path), clock)
-    run = asyncio.create_task(agent.run())
-    await until(lambda: (data / "agent.sock").exists())
+    data, clock = tmp_path / "data", FakeClock(now=86_400 * S)
+    agent, run = await begun(tmp_path, clock)
 
     def tell() -> None:
         list(control.ask(data / "agent.sock", "entry", kind="note", machine="press", body={"text": "x"}))

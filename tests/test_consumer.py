@@ -271,6 +271,17 @@ def test_stops_that_are_none_any_more_are_out_of_the_sum_of_downtime(tmp_path: P
     assert found == [("hydraulics/leak", 1, 1_080.0), ("material/missing", 1, 270.0)]
 
 
+async def an_hour_with_a_dead_letter(folder: Path, records: int, dead: int) -> Floor:
+    """So many records, of which the broker refused one; its gap record, and the manifest of all."""
+    floor = Floor(folder)
+    floor.issue(*["10s"] * records)
+    await floor.outbox.refused(dead, 0x87, "not authorized")
+    floor.ledger.look()
+    await floor.clock.advance(HOUR)
+    floor.ledger.look()
+    return floor
+
+
 async def test_consumer_finds_out_by_the_manifest_what_is_missing_and_when_it_has_come(tmp_path: Path) -> None:
     floor = Floor(tmp_path / "agent")
     floor.issue(*["10s"] * 6, "1h", *["1min"] * 3)
@@ -295,12 +306,7 @@ async def test_consumer_finds_out_by_the_manifest_what_is_missing_and_when_it_ha
 
 
 async def test_consumer_misses_nothing_that_a_gap_record_names_and_sees_what_was_altered(tmp_path: Path) -> None:
-    floor = Floor(tmp_path / "agent")
-    floor.issue(*["10s"] * 6)
-    await floor.outbox.refused(3, 0x87, "not authorized")
-    floor.ledger.look()
-    await floor.clock.advance(HOUR)
-    floor.ledger.look()
+    floor = await an_hour_with_a_dead_letter(tmp_path / "agent", 6, 3)
     issued = [(one.topic, one.payload) for one in floor.store.records.page() if one.position != 3]
     ledger = _ledger(tmp_path)
     for each in (issued[0], *issued[2:]):
@@ -360,12 +366,7 @@ async def test_consumer_finds_no_fault_in_what_the_agent_lost_after_its_delivery
 
 @pytest.mark.parametrize("what", ["manifest", "gap"])
 async def test_consumer_takes_no_manifest_or_gap_that_would_stop_it_later(tmp_path: Path, what: str) -> None:
-    floor = Floor(tmp_path / "agent")
-    floor.issue(*["10s"] * 3)
-    await floor.outbox.refused(2, 0x87, "not authorized")
-    floor.ledger.look()
-    await floor.clock.advance(HOUR)
-    floor.ledger.look()
+    floor = await an_hour_with_a_dead_letter(tmp_path / "agent", 3, 2)
     (one,) = floor.store.records.page(type=what)
     event = json.loads(one.payload)
     ledger = _ledger(tmp_path)

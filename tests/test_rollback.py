@@ -63,8 +63,9 @@ async def test_parts_that_an_older_copy_counts_again_are_taken_back_where_they_h
         assert sum(produced.values()) == last - 1, produced
 
 
-async def test_windows_of_before_a_store_that_knows_of_no_reading_stay_as_they_were_said(
-    tmp_path: Path, configuration: Configuration
+@pytest.mark.parametrize("kept", [0, NOON + 10 * S], ids=["nothing is left", "states are left"])
+async def test_windows_of_before_a_store_that_knows_of_no_count_stay_as_they_were_said(
+    tmp_path: Path, configuration: Configuration, kept: int
 ) -> None:
     clock, folder = FakeClock(NOON), tmp_path / "data"
     bench = Bench(folder, configuration, clock)
@@ -72,10 +73,12 @@ async def test_windows_of_before_a_store_that_knows_of_no_reading_stay_as_they_w
     events, before = bench.events(), truth(bench.events(), "10s")
     await bench.thread.close()
     with sqlite3.connect(folder / DATABASE) as db:
-        db.execute("DELETE FROM reading")
+        counts = "tag = (SELECT id FROM tag WHERE name = 'plc.count')"
+        db.execute(f"DELETE FROM reading WHERE {counts} OR time >= ?", (kept,))
         db.execute("DELETE FROM record")
         db.execute("UPDATE progress SET closed_until = ?", (NOON + 60 * S,))
         db.execute("UPDATE fact SET value = value - 5 WHERE name = 'issued'")
+        db.execute("UPDATE fact SET value = ? WHERE name = 'alive'", (NOON + 15 * S,))
     db.close()
     await clock.advance(7)
     bench = Bench(folder, configuration, clock)

@@ -90,7 +90,8 @@ class Issuer:
         Only behind a reading from which a counter goes on: where there is none, nothing is counted twice.
         """
         until = self._store.fact(DOUBTED_UNTIL) or 0
-        first = self._store.readings.first_good(line.of.machine.tags) if start < until else None
+        counted = [rules.tag for rules in line.of.machine.rules]
+        first = self._store.readings.first_good(counted) if start < until else None
         return (until if first is None else first, until)
 
     def _revision(self, line: Line, each: Again, window: WindowData, now: int) -> Draft | None:

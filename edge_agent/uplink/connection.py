@@ -85,11 +85,14 @@ class _Client(mqtt.Client):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.sockets: list[socket.socket] = []
+        self._given_up = False
         super().__init__(*args, **kwargs)
 
     def _create_socket_connection(self) -> socket.socket:
         opened = super()._create_socket_connection()
         self.sockets.append(opened)
+        if self._given_up:  # in the moment between: whoever gave up has not seen this one
+            raise TimeoutError("given up")
         return opened
 
     def _sock_recv(self, bufsize: int) -> bytes:
@@ -101,9 +104,10 @@ class _Client(mqtt.Client):
         for opened in self.sockets:
             opened.close()
 
-    def shut_down_sockets(self) -> None:
-        """End what another thread waits for on them."""
-        for opened in self.sockets:
+    def give_up(self) -> None:
+        """End what the thread that dials waits for; it closes the sockets."""
+        self._given_up = True
+        for opened in [*self.sockets]:
             with suppress(OSError):
                 opened.shutdown(socket.SHUT_RDWR)
 
@@ -233,7 +237,7 @@ class Connection:
             self._closed = True
             client = self._client if self._dialled else None
             if client is None and self._dialling is not None:
-                self._dialling.shut_down_sockets()  # the thread that dials finds out, and closes them
+                self._dialling.give_up()
         if client is None:
             return
         if politely and self.is_alive():
