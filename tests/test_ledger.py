@@ -254,6 +254,14 @@ async def test_broker_that_refuses_gap_records_too_is_not_told_so_for_ever(floor
     assert floor.ledger.look() == 0
 
 
+async def test_records_that_the_disk_has_changed_do_not_hide_those_behind_them(floor: Floor) -> None:
+    floor.issue(*["10s"] * 5)
+    with floor.store.transaction():
+        floor.store._connection.execute("UPDATE record SET payload = x'7b7d' WHERE position <= 3")
+    assert [one.position for one in await floor.outbox.waiting(-1, 2)] == [4]
+    assert [one.position for one in floor.store.records.page(dead=True)] == [1, 2, 3]
+
+
 async def test_record_that_the_disk_has_changed_is_not_delivered_and_is_named(floor: Floor) -> None:
     floor.issue("10s", "10s", "10s")
     with floor.store.transaction():
